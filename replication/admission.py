@@ -1,0 +1,198 @@
+"""Whether a transaction that arrived may be applied: checked here, from the event, whoever forwarded it (I3, I8).
+
+A receiver holds a contiguous, causal prefix of every origin. It takes a transaction only when that stays so: its
+predecessor and everything its writer had `seen` are held, with the same hashes. What fails is left out with a
+reason and is not kept: the sender has it, and the next exchange brings it again.
+
+    gap, missing      something that it depends on has not arrived: not wrong, only early
+    held-back         stamped too far ahead of this node's wall clock: due later
+    fork              another event holds this dot, or one that it depends on (I7)
+    broken-chain      it does not follow what it claims to follow
+    uncovered-context its context names what its writer could not have seen
+    malformed         it is not a transaction
+    too-many-origins  the store knows as many origins as it may
+
+Source: Petersen et al. 1997, "Flexible update propagation" (the prefix property); DESIGN, section 3.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from crdt.dot import Dot
+from crdt.hybrid_clock import milliseconds
+from crdt.version_vector import includes
+from replication.batch import Batch
+from replication.errors import Malformed, TooManyOrigins
+from replication.event import (
+    MARK_BYTES,
+    Body,
+    Encoded,
+    Header,
+    check_size,
+    decode_body,
+    decode_header,
+    genesis,
+)
+from replication.limits import TRANSACTION_BYTES_MAX, TRANSACTION_EVENTS_MAX
+from replication.log import append
+from replication.tables import Head
+
+EARLY = frozenset({"gap", "missing"})
+"""Reasons that say nothing against a transaction."""
+
+Transaction = tuple[Encoded, ...]
+
+
+@dataclass(eq=False)
+class LeftOut(Exception):
+    """A transaction that was not applied, and why. Shape: `due_ms` is when a held-back one may be tried again."""
+
+    origin: str
+    seq: int
+    reason: str
+    detail: str
+    due_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A transaction as it was sent, read: right in itself, whatever this store holds."""
+
+    encoded: Transaction
+    headers: tuple[Header, ...]
+    bodies: tuple[Body | None, ...]
+
+    @property
+    def first(self) -> Header:
+        return self.headers[0]
+
+
+def decode_transaction(transaction: Transaction) -> Arrived | LeftOut:
+    """Read a transaction, and check what can be checked of it alone."""
+    origin, seq = "", 0
+    try:
+        headers = _headers(transaction)
+        origin, seq = headers[0].dot
+        _check_shape(headers, transaction)
+        bodies = [decode_body(header, event.body) for header, event in zip(headers, transaction, strict=True)]
+    except Malformed as error:
+        return LeftOut(origin, seq, "malformed", str(error))
+    return Arrived(transaction, tuple(headers), tuple(bodies))
+
+
+def admit(batch: Batch, arrived: Arrived, cluster: str, max_drift_ms: int, now_ms: int) -> int:
+    """Append an arrived transaction to the batch; how many events that was. One that is held counts none.
+
+    Raises: LeftOut, before anything was put.
+    """
+    first = arrived.first
+    if _is_held(batch, first, arrived.encoded):
+        return 0
+    try:
+        _check_follows(batch, first, cluster)
+        timestamps = _check_seen(batch, first)
+        _check_stamp(first, timestamps, max_drift_ms, now_ms)
+        _check_contexts(batch, arrived.headers)
+        batch.check_room_for(first.origin)
+    except Malformed as error:
+        raise LeftOut(first.origin, first.seq, "malformed", str(error)) from None
+    except TooManyOrigins as error:
+        raise LeftOut(first.origin, first.seq, "too-many-origins", str(error)) from None
+    for header, encoded, body in zip(arrived.headers, arrived.encoded, arrived.bodies, strict=True):
+        append(batch, header, encoded, body)
+    return len(arrived.headers)
+
+
+def _headers(transaction: Transaction) -> list[Header]:
+    if not 1 <= len(transaction) <= TRANSACTION_EVENTS_MAX:
+        raise Malformed(f"a transaction has 1 to {TRANSACTION_EVENTS_MAX} events")
+    if sum(event.size for event in transaction) > TRANSACTION_BYTES_MAX:
+        raise Malformed(f"a transaction has at most {TRANSACTION_BYTES_MAX} bytes")
+    for event in transaction:
+        check_size(event)
+    return [decode_header(event.header) for event in transaction]
+
+
+def _check_shape(headers: list[Header], transaction: Transaction) -> None:
+    """One origin and timestamp, consecutive seqs chained to each other, whole, one event a stream."""
+    if len({header.stream for header in headers}) != len(headers):
+        raise Malformed("a transaction has one event a stream")
+    for place, header in enumerate(headers):
+        if (header.index, header.count) != (place, len(headers)):
+            raise Malformed("a transaction is not whole, or not in order")
+        if place and header.seen:
+            raise Malformed("only a transaction's first event names what was seen")
+    for (before, encoded), (header, _) in pairwise(zip(headers, transaction, strict=True)):
+        if (header.origin, header.seq, header.timestamp) != (before.origin, before.seq + 1, before.timestamp):
+            raise Malformed("a transaction has one origin, one timestamp and consecutive seqs")
+        if header.previous != encoded.chain:
+            raise Malformed("a transaction's chain is broken")
+
+
+def _is_held(batch: Batch, first: Header, transaction: Transaction) -> bool:
+    """Whether the store has this very transaction.
+
+    Raises: LeftOut, where it has another one at these dots.
+    """
+    head = batch.heads.get(first.origin)
+    if head is None or first.seq > head.seq:
+        return False
+    for offset, event in enumerate(transaction):
+        dot = Dot(first.origin, first.seq + offset)
+        held = batch.event(dot)
+        if held is None or held.chain != event.chain:
+            ours = held.chain.hex() if held else "nothing"
+            raise LeftOut(*dot, "fork", f"{dot} is {ours} here and {event.chain.hex()} there")
+    return True
+
+
+def _check_follows(batch: Batch, first: Header, cluster: str) -> None:
+    head = batch.heads.get(first.origin)
+    held = head.seq if head else 0
+    if first.seq != held + 1:
+        raise LeftOut(first.origin, first.seq, "gap", f"{first.origin} is held up to {held} only")
+    if head is None and first.previous != genesis(cluster, first.origin):
+        raise LeftOut(first.origin, 1, "broken-chain", "the first event does not start this cluster's chain")
+    if head is not None and first.previous != head.chain:
+        before = Dot(first.origin, held)
+        detail = f"{before} is {head.chain.hex()} here and {first.previous.hex()} there"
+        raise LeftOut(*before, "fork", detail)
+    if head is not None and first.timestamp <= head.timestamp:
+        raise Malformed("a timestamp is not above that of its origin's previous transaction")
+
+
+def _check_seen(batch: Batch, first: Header) -> list[int]:
+    """The timestamps of what the writer had seen.
+
+    Raises: LeftOut, where that is not held, or differs.
+    """
+    timestamps: list[int] = []
+    for origin, seq, mark in first.seen:
+        if origin == first.origin:
+            raise Malformed("an event's seen names its own origin")
+        row = batch.event(Dot(origin, seq))
+        if row is None:
+            raise LeftOut(first.origin, first.seq, "missing", f"its writer had {origin}.{seq}, which is not held")
+        if row.chain[:MARK_BYTES] != mark:
+            detail = f"it depends on another {origin}.{seq}: {row.chain.hex()} here, {mark.hex()}… there"
+            raise LeftOut(first.origin, first.seq, "fork", detail)
+        head: Head = batch.heads[origin]
+        timestamps.append(head.timestamp if head.seq == seq else decode_header(row.encoded.header).timestamp)
+    return timestamps
+
+
+def _check_stamp(first: Header, seen: list[int], max_drift_ms: int, now_ms: int) -> None:
+    if any(first.timestamp <= timestamp for timestamp in seen):
+        raise Malformed("a timestamp is not above those of what its writer had seen")
+    due_ms = milliseconds(first.timestamp) - max_drift_ms
+    if due_ms > now_ms:
+        detail = f"stamped {due_ms - now_ms + max_drift_ms} ms ahead of this node's wall clock"
+        raise LeftOut(first.origin, first.seq, "held-back", f"{detail} (limit {max_drift_ms})", due_ms)
+
+
+def _check_contexts(batch: Batch, headers: tuple[Header, ...]) -> None:
+    for header in headers:
+        row = batch.stream(header.stream)
+        if not includes(row.vector if row else {}, header.context):
+            detail = f"{header.dot} names events of {header.stream!r} that its writer cannot have seen"
+            raise LeftOut(header.origin, header.seq, "uncovered-context", detail)

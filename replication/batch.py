@@ -1,0 +1,234 @@
+"""One turn's working state: what the transaction holds, overlaid with what this turn has changed so far.
+
+Rows are read once, changed in memory, and written at the end: one sorted multi-put a table. Nothing here is
+visible to a reader, or to the memory of the replica, before the commit (I2).
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import cast
+
+import lmdb
+
+from crdt.dot import Dot
+from crdt.observed_remove_set import Additions, removed
+from replication import tables
+from replication.errors import TooManyOrigins
+from replication.limits import ORIGINS_MAX, PURGE_ROWS_MAX, REQUEST_KEPT_MS, REQUESTS_PURGED_PER_TURN
+from replication.snapshot import Snapshot
+from replication.store import Mirror, Store
+from replication.stream_name import ancestors
+from replication.tables import Head, LogRow, RequestRow, StreamRow
+
+
+class Batch(Snapshot):
+    """The store as this turn has made it so far. `mirror` is this turn's own copy."""
+
+    def __init__(self, store: Store, transaction: lmdb.Transaction, mirror: Mirror) -> None:
+        super().__init__(store, transaction)
+        self.mirror = mirror.copy()
+        self._names = {head.number: origin for origin, head in mirror.heads.items()}
+        self._changed_heads: set[str] = set()
+        self._rows: dict[str, StreamRow | None] = {}
+        self._changed_rows: set[str] = set()
+        self._prefixes: dict[str, dict[str, int]] = {}
+        self._changed_prefixes: set[str] = set()
+        self._additions: dict[bytes, Additions] = {}
+        self._changed_additions: set[bytes] = set()
+        self._log: dict[Dot, LogRow] = {}
+        self._history: list[bytes] = []
+        self._requests: dict[bytes, RequestRow] = {}
+        self._purges: dict[int, str] = {}
+
+    # --- reading through the overlay
+
+    @property
+    def heads(self) -> dict[str, Head]:
+        return self.mirror.heads
+
+    def prefetch(self, streams: Iterable[str]) -> None:
+        """Read the rows of many streams, and of the prefixes above them, with one multi-get."""
+        wanted = {name for name in streams if name not in self._rows}
+        above = {prefix for name in wanted for prefix in ancestors(name)} - self._prefixes.keys()
+        found = self._multi_get("streams", [tables.stream_key(name) for name in wanted | above])
+        for name in wanted:
+            row = found.get(tables.stream_key(name))
+            self._rows[name] = None if row is None else tables.decode_stream(row, self)
+        for prefix in above:
+            row = found.get(tables.stream_key(prefix))
+            self._prefixes[prefix] = {} if row is None else tables.decode_prefix(row, self)
+
+    def prefetch_additions(self, keys: Iterable[bytes]) -> None:
+        """Read many element rows with one multi-get."""
+        wanted = [key for key in keys if key not in self._additions]
+        found = self._multi_get("elements", wanted)
+        for key in wanted:
+            row = found.get(key)
+            self._additions[key] = () if row is None else tables.decode_additions(row, self)
+
+    def _multi_get(self, table: str, keys: list[bytes]) -> dict[bytes, bytes]:
+        cursor = self.transaction.cursor(db=self.store.dbs[table])
+        return dict(cast(list[tuple[bytes, bytes]], cursor.getmulti(sorted(keys))))
+
+    def stream(self, name: str) -> StreamRow | None:
+        if name not in self._rows:
+            self._rows[name] = super().stream(name)
+        return self._rows[name]
+
+    def prefix(self, name: str) -> dict[str, int]:
+        if name not in self._prefixes:
+            self._prefixes[name] = super().prefix(name)
+        return self._prefixes[name]
+
+    def event(self, dot: Dot) -> LogRow | None:
+        return self._log.get(dot) or super().event(dot)
+
+    def additions(self, key: bytes) -> Additions:
+        if key not in self._additions:
+            self._additions[key] = super().additions(key)
+        return self._additions[key]
+
+    def request(self, key: bytes) -> RequestRow | None:
+        return self._requests.get(key) or super().request(key)
+
+    # --- changing
+
+    def stream_to_change(self, name: str) -> StreamRow:
+        """The stream's row, made now if it had none. Whoever asks changes it."""
+        row = self.stream(name)
+        if row is None:
+            self.mirror.streams += 1
+            row = self._rows[name] = StreamRow(self.mirror.streams)
+        self._changed_rows.add(name)
+        return row
+
+    def check_room_for(self, origin: str) -> None:
+        """Raises: TooManyOrigins, where the store cannot take a new origin's first event."""
+        if origin not in self.heads and len(self.heads) >= ORIGINS_MAX:
+            raise TooManyOrigins(f"the store knows {ORIGINS_MAX} origins and can take no event of {origin}")
+
+    def put_event(self, dot: Dot, timestamp: int, stream: StreamRow, row: LogRow) -> None:
+        """Append one event to the log and to its stream's history, and move its origin's head."""
+        head = self.heads.get(dot.origin)
+        number = head.number if head else len(self.heads)
+        self._names[number] = dot.origin
+        self._log[dot] = row
+        self._history.append(tables.history_key(stream.number, timestamp, dot))
+        self.heads[dot.origin] = Head(number, dot.seq, row.chain, row.position, timestamp)
+        self._changed_heads.add(dot.origin)
+        self.mirror.clock = max(self.mirror.clock, timestamp)
+
+    def put_prefixes(self, stream: str, dot: Dot) -> None:
+        """Move the vectors of everything above the stream."""
+        for prefix in ancestors(stream):
+            self.prefix(prefix)[dot.origin] = dot.seq
+            self._changed_prefixes.add(prefix)
+
+    def put_additions(self, key: bytes, additions: Additions) -> None:
+        self._additions[key] = additions
+        self._changed_additions.add(key)
+
+    def put_request(self, key: bytes, row: RequestRow) -> None:
+        """Note where a request's events stand; the first one to arrive is kept."""
+        if self.request(key) is None or self._expired(key, row.at_ms):
+            self._requests[key] = row
+
+    def _expired(self, key: bytes, now_ms: int) -> bool:
+        row = self.request(key)
+        return row is not None and 0 < row.at_ms <= now_ms - REQUEST_KEPT_MS
+
+    def purge(self, number: int, name: str) -> None:
+        """Have the stream's dead element rows cleared away, in this turn and later ones."""
+        self._purges[number] = name
+        self.mirror.purging = True
+
+    # --- writing it all
+
+    def flush(self, now_ms: int) -> None:
+        """Write every change, one sorted multi-put a table, and clear away some of what is dead."""
+        self._flush_streams()
+        self._flush_elements()
+        self._put("log", ((tables.log_key(self.heads[d.origin].number, d.seq), tables.encode_log(row))
+                          for d, row in self._log.items()))  # fmt: skip
+        self._put("history", ((key, b"") for key in self._history))
+        self._put("requests", ((key, tables.encode_request(row, self)) for key, row in self._requests.items()))
+        self._put("origins", ((tables.origin_key(self.heads[origin].number),
+                               tables.encode_origin(origin, self.heads[origin]))
+                              for origin in self._changed_heads))  # fmt: skip
+        if self._log:
+            self.store.write_counters(self.transaction, self.mirror)
+        if self._requests:
+            self._expire_requests(now_ms)
+        if self.mirror.purging:
+            self._purge_some()
+
+    def _flush_streams(self) -> None:
+        rows: list[tuple[bytes, bytes]] = []
+        for name in self._changed_rows:
+            row = self._rows[name]
+            assert row is not None
+            rows.append((tables.stream_key(name), tables.encode_stream(row, self)))
+            if row.conflicted != row.was_conflicted:
+                self._mark_conflicted(name, row.conflicted)
+        rows.extend(
+            (tables.stream_key(name), tables.encode_prefix(self._prefixes[name], self))
+            for name in self._changed_prefixes
+        )
+        self._put("streams", rows)
+
+    def _mark_conflicted(self, name: str, conflicted: bool) -> None:
+        if conflicted:
+            self.transaction.put(name.encode(), b"", db=self.store.dbs["conflicted"])
+        else:
+            self.transaction.delete(name.encode(), db=self.store.dbs["conflicted"])
+
+    def _flush_elements(self) -> None:
+        kept = ((key, additions) for key in self._changed_additions if (additions := self._additions[key]))
+        self._put("elements", ((key, tables.encode_additions(additions, self)) for key, additions in kept))
+        for key in sorted(self._changed_additions):
+            if not self._additions[key]:
+                self.transaction.delete(key, db=self.store.dbs["elements"])
+
+    def _put(self, table: str, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        ordered = sorted(rows)
+        if ordered:
+            self.transaction.cursor(db=self.store.dbs[table]).putmulti(ordered)
+
+    def _expire_requests(self, now_ms: int) -> None:
+        """Look at a few rows beside one just written: keys are hashes, so over time that is every row."""
+        for key, data in list(self._first("requests", next(iter(self._requests)), REQUESTS_PURGED_PER_TURN)):
+            if 0 < tables.decode_request(data, self).at_ms <= now_ms - REQUEST_KEPT_MS:
+                self.transaction.delete(key, db=self.store.dbs["requests"])
+
+    def _first(self, table: str, start: bytes, count: int) -> Iterator[tuple[bytes, bytes]]:
+        for _, row in zip(range(count), self.walk(table, start), strict=False):
+            yield row
+
+    def _purge_some(self) -> None:
+        for number, name in self._purges.items():
+            row = tables.encode_purge(name, tables.number_key(number))
+            self.transaction.put(tables.number_key(number), row, db=self.store.dbs["purge"])
+        waiting = list(self._first("purge", b"", 1))
+        if waiting:
+            key, row = waiting[0]
+            self._purge_stream(key, *tables.decode_purge(row))
+        self.mirror.purging = self.transaction.cursor(db=self.store.dbs["purge"]).first()
+
+    def _purge_stream(self, number: bytes, name: str, resume: bytes) -> None:
+        stream = self.stream(name)
+        assert stream is not None
+        last = b""
+        rows = [
+            pair for pair in self._first("elements", resume, PURGE_ROWS_MAX) if pair[0].startswith(number)
+        ]
+        for last, data in rows:
+            additions = tables.decode_additions(data, self)
+            left = removed(additions, stream.cleared)
+            if not left:
+                self.transaction.delete(last, db=self.store.dbs["elements"])
+            elif len(left) != len(additions):
+                self.transaction.put(last, tables.encode_additions(left, self), db=self.store.dbs["elements"])
+        if len(rows) < PURGE_ROWS_MAX:
+            self.transaction.delete(number, db=self.store.dbs["purge"])
+        else:
+            row = tables.encode_purge(name, last + b"\0")
+            self.transaction.put(number, row, db=self.store.dbs["purge"])

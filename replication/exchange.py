@@ -1,0 +1,123 @@
+"""Anti-entropy: comparing what two nodes hold, and choosing what the other lacks, in an order that it can apply.
+
+Heads carry hashes, and each origin's log is a hash chain: whoever is ahead looks up its own hash at the other's
+seq; a difference is a fork (I7). What the other lacks is walked by arrival position, which is a causal order (I3),
+and sent as whole transactions up to a byte limit. What the other will not take now, a fork or a held-back
+transaction, is skipped with all that depends on it, so that it cannot crowd out the rest.
+
+Loss, duplication, reordering and relays are harmless: the receiver checks everything itself (`admission`), and
+there is no reorder buffer. Source: Demers et al. 1987, "Epidemic algorithms", section 1.3 (anti-entropy).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from crdt.dot import Dot
+from replication.admission import Transaction
+from replication.event import MARK_BYTES, Encoded, Header, decode_header
+from replication.limits import MESSAGE_TARGET_BYTES
+from replication.messages import Claim, Digest, Fork
+from replication.queries import missing
+from replication.snapshot import Snapshot
+from replication.tables import Head, LogRow
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """This node's heads beside a peer's.
+
+    Shape: `forks` carry this node's hash; `lacks` are origins of which the peer has less, `has_more` of which it has
+    more.
+    """
+
+    forks: tuple[Fork, ...]
+    lacks: frozenset[str]
+    has_more: frozenset[str]
+
+
+def claims(heads: dict[str, Head]) -> dict[str, Claim]:
+    """Heads as a digest states them."""
+    return {origin: Claim(head.seq, head.chain) for origin, head in heads.items()}
+
+
+def compare(snapshot: Snapshot, theirs: Digest) -> Comparison:
+    """Where a peer stands beside this node."""
+    forks: list[Fork] = []
+    for origin, claim in theirs.heads.items():
+        row = snapshot.event(Dot(origin, claim.seq))
+        if row is not None and row.chain != claim.chain:
+            forks.append(Fork(origin, claim.seq, row.chain))
+    for fork in theirs.forks:
+        row = snapshot.event(Dot(fork.origin, fork.seq))
+        if row is not None and row.chain != fork.chain:
+            forks.append(Fork(fork.origin, fork.seq, row.chain))
+    ours = snapshot.vector
+    lacks = {origin for origin, seq in ours.items() if seq > _held(theirs, origin)}
+    more = {origin for origin, claim in theirs.heads.items() if claim.seq > ours.get(origin, 0)}
+    return Comparison(tuple(dict.fromkeys(forks)), frozenset(lacks), frozenset(more))
+
+
+def _held(digest: Digest, origin: str) -> int:
+    claim = digest.heads.get(origin)
+    return claim.seq if claim else 0
+
+
+def lacking(snapshot: Snapshot, theirs: Digest, byte_limit: int = MESSAGE_TARGET_BYTES) -> tuple[Transaction, ...]:
+    """The next transactions that a peer lacks and could apply: whole ones, causes first, about `byte_limit` bytes."""
+    comparison = compare(snapshot, theirs)
+    reach = _Reach(
+        {origin: claim.seq for origin, claim in theirs.heads.items()},
+        {fork.origin for fork in comparison.forks} | {withheld.origin for withheld in theirs.left_out},
+    )
+    chosen: list[Transaction] = []
+    size = 0
+    for header, transaction in _transactions(snapshot, theirs):
+        if not reach.takes(snapshot, header, len(transaction)):
+            continue
+        chosen.append(transaction)
+        size += sum(event.size for event in transaction)
+        if size >= byte_limit:
+            break
+    return tuple(chosen)
+
+
+def _transactions(snapshot: Snapshot, theirs: Digest) -> Iterator[tuple[Header, Transaction]]:
+    start = {origin: _boundary(snapshot, origin, claim.seq) for origin, claim in theirs.heads.items()}
+    pending: list[Encoded] = []
+    first: Header | None = None
+    for row in missing(snapshot, start):
+        if first is None:
+            first = decode_header(row.encoded.header)
+        pending.append(row.encoded)
+        if len(pending) == first.count:
+            yield first, tuple(pending)
+            pending, first = [], None
+
+
+def _boundary(snapshot: Snapshot, origin: str, seq: int) -> int:
+    """The last seq up to `seq` that ends a transaction: a claim that is honest stands at one."""
+    row: LogRow | None = snapshot.event(Dot(origin, seq + 1))
+    return seq if row is None else seq - decode_header(row.encoded.header).index
+
+
+class _Reach:
+    """What the peer will hold once it has what was chosen so far; blocked origins stay where they are."""
+
+    def __init__(self, held: dict[str, int], blocked: set[str]) -> None:
+        self._held = held
+        self._blocked = blocked
+
+    def takes(self, snapshot: Snapshot, first: Header, events: int) -> bool:
+        """Whether the peer could apply this transaction next; if not, its origin is blocked from here on."""
+        origin = first.origin
+        if origin in self._blocked:
+            return False
+        if any(not self._has(snapshot, *seen) for seen in first.seen):
+            self._blocked.add(origin)
+            return False
+        self._held[origin] = max(self._held.get(origin, 0), first.seq + events - 1)
+        return True
+
+    def _has(self, snapshot: Snapshot, origin: str, seq: int, mark: bytes) -> bool:
+        row = snapshot.event(Dot(origin, seq))
+        return row is not None and row.chain[:MARK_BYTES] == mark and seq <= self._held.get(origin, 0)

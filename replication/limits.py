@@ -1,0 +1,81 @@
+"""Every bound of the product that does not depend on configuration (I9), and how they relate.
+
+Units are in the names. A bound that another relies on is asserted at the bottom, so that changing one shows which
+others must follow.
+"""
+
+REGION_BYTES_MAX = 32
+ORIGIN_BYTES_MAX = REGION_BYTES_MAX + 1 + 8
+ORIGINS_MAX = 64
+"""Origins one store may know. Each takes an entry in the root's token."""
+SEQ_MAX = (1 << 53) - 1
+"""Also what a JSON number holds exactly."""
+
+STREAM_NAME_BYTES_MAX = 255
+STREAM_SEGMENTS_MAX = 16
+FIELD_BYTES_MAX = 128
+ELEMENT_BYTES_MAX = 480
+ACTOR_BYTES_MAX = 128
+IDEMPOTENCY_KEY_BYTES_MAX = 128
+SOURCE_NAME_BYTES_MAX = 128
+VALUE_DEPTH_MAX = 32
+"""Levels of lists and maps in a register's value; also of a request body, with two levels to spare."""
+
+EVENT_BYTES_MAX = 256 * 1024
+"""Header and body of one event together."""
+OPERATIONS_MAX = 10_000
+"""Cells one event may touch."""
+TRANSACTION_EVENTS_MAX = 1_000
+TRANSACTION_BYTES_MAX = 2 * 1024 * 1024
+STREAM_ROW_BYTES_MAX = 1024 * 1024
+"""Registers and field names of one stream together; a local write past it is refused."""
+FIELDS_PER_STREAM_MAX = 60_000
+"""Set fields that one stream can number; the row's bound is met long before, except by merging."""
+
+BATCH_COMMANDS_MAX = 4_096
+"""Commands that share one commit."""
+BATCH_BYTES_MAX = 8 * 1024 * 1024
+"""Bytes of requests that share one commit; a transaction always fits."""
+
+MESSAGE_TARGET_BYTES = 1024 * 1024
+"""Where a sender stops adding transactions; one transaction is always sent whole."""
+MESSAGE_BYTES_MAX = 8 * 1024 * 1024
+COMPRESS_FROM_BYTES = 4 * 1024
+LEFT_OUT_MAX = 128
+"""Transactions one refusal names."""
+
+LEFT_OUT_RETRY_MS = 10_000
+"""How long a transaction that was refused for itself is not asked for again."""
+
+TOKEN_BYTES_MAX = 4 * 1024
+PAGE_DEFAULT = 100
+PAGE_MAX = 1_000
+SET_INLINE_MAX = 1_000
+"""Members a plain answer lists; a larger set answers its count and a link."""
+SCAN_ROWS_MAX = 10_000
+"""Rows that one page may look at; a page that meets it is short and carries a cursor."""
+GATHER_ROWS_MAX = 1_000
+"""Events of one stream that are gathered and sorted rather than met by reading the log."""
+TIME_TRAVEL_EVENTS_MAX = 100_000
+"""Events that one time-travel read may fold."""
+PURGE_ROWS_MAX = 1_000
+"""Dead element rows that one turn clears away."""
+REQUESTS_PURGED_PER_TURN = 16
+"""Request rows that one turn checks for expiry, beside those it writes."""
+REQUEST_KEPT_MS = 24 * 60 * 60 * 1000
+
+LMDB_KEY_BYTES_MAX = 511
+
+# A token names each origin once: `origin.seq_`, after its scope of eight digits and `~`.
+assert 9 + ORIGINS_MAX * (ORIGIN_BYTES_MAX + 1 + len(str(SEQ_MAX)) + 1) <= TOKEN_BYTES_MAX
+# Stream number (8), field number (2), element.
+assert 8 + 2 + ELEMENT_BYTES_MAX <= LMDB_KEY_BYTES_MAX
+# Stream number (8), timestamp (8), origin, seq (8).
+assert 8 + 8 + ORIGIN_BYTES_MAX + 8 <= LMDB_KEY_BYTES_MAX
+assert STREAM_NAME_BYTES_MAX + 1 <= LMDB_KEY_BYTES_MAX
+assert EVENT_BYTES_MAX <= TRANSACTION_BYTES_MAX
+# A message holds a full one short of its target, one whole transaction and a digest of every origin.
+assert MESSAGE_TARGET_BYTES + TRANSACTION_BYTES_MAX + ORIGINS_MAX * ORIGINS_MAX * 64 + 65_536 <= MESSAGE_BYTES_MAX
+assert TRANSACTION_BYTES_MAX <= BATCH_BYTES_MAX
+assert REQUESTS_PURGED_PER_TURN > 0
+assert FIELDS_PER_STREAM_MAX < 1 << 16

@@ -1,0 +1,37 @@
+"""Appending one event: log, history, vectors, request and cells move together, or not at all (I2)."""
+
+from crdt.hybrid_clock import milliseconds
+from replication import tables
+from replication.batch import Batch
+from replication.cells import fold_into
+from replication.event import Body, Encoded, Header, meaning
+from replication.tables import LogRow, RequestRow
+
+
+def append(batch: Batch, header: Header, encoded: Encoded, body: Body | None) -> None:
+    """Append an event whose predecessors, in its origin and its context, are held. Everything was checked."""
+    batch.mirror.position += 1
+    row = batch.stream_to_change(header.stream)
+    earlier = row.vector.get(header.origin, 0)
+    log_row = LogRow(batch.mirror.position, earlier, encoded.chain, encoded)
+    event = meaning(header, body)
+    if event is None:
+        row.opaque = True
+    elif not row.opaque:
+        fold_into(batch, header.stream, row, event)
+    batch.put_event(header.dot, header.timestamp, row, log_row)
+    row.vector[header.origin] = header.seq
+    row.size += encoded.size
+    batch.put_prefixes(header.stream, header.dot)
+    if body is not None and header.index == 0:
+        _note_request(batch, header, body)
+
+
+def _note_request(batch: Batch, header: Header, body: Body) -> None:
+    if body.request is not None:
+        at_ms = milliseconds(header.timestamp)
+        row = RequestRow(header.origin, header.seq, header.count, at_ms)
+        batch.put_request(tables.request_key(body.actor, body.request.key), row)
+    if body.source is not None:
+        row = RequestRow(header.origin, header.seq, header.count, 0)
+        batch.put_request(tables.source_key(*body.source), row)

@@ -1,0 +1,232 @@
+"""What peers say to each other, as bytes: an envelope around a digest, events, or a refusal.
+
+    envelope: [oldest protocol, newest protocol, cluster, sender's origin, compression, content hash, content]
+    content:  [DIGEST, digest] | [EVENTS, digest, transactions] | [REFUSAL, digest, reason, detail]
+    digest:   [heads, feature level, wall clock ms, vectors, left out, forks]
+
+The hash covers everything before and after it, so a message that was cut or changed on the way is refused whole.
+Every message carries its sender's digest: whoever hears one knows what the other holds. `left_out` are
+transactions the sender will not take now, with the reason, so that nobody sends them (and what depends on them)
+again at once. `forks` are dots that the receiver of the message holds with another hash than its sender (I7).
+"""
+
+import hashlib
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from replication.admission import Transaction
+from replication.errors import Malformed, PeerError
+from replication.event import FEATURE_LEVEL, HASH_BYTES, Encoded, decode_vector
+from replication.limits import COMPRESS_FROM_BYTES, LEFT_OUT_MAX, MESSAGE_BYTES_MAX, ORIGINS_MAX, SEQ_MAX
+from replication.origin import is_origin
+from replication.packing import pack, unpack
+
+PROTOCOL_OLDEST = 1
+PROTOCOL_NEWEST = 1
+DIGEST, EVENTS, REFUSAL = 1, 2, 3
+PLAIN, ZLIB = 0, 1
+
+
+class Claim(NamedTuple):
+    """What a node says of an origin's log: up to `seq`, where the chain hash is `chain`."""
+
+    seq: int
+    chain: bytes
+
+
+class Withheld(NamedTuple):
+    """A transaction that its receiver will not take now."""
+
+    origin: str
+    seq: int
+    reason: str
+
+
+class Fork(NamedTuple):
+    """A dot that two nodes hold with different hashes. Shape: `chain` is the speaker's."""
+
+    origin: str
+    seq: int
+    chain: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """What a node holds. Shape: `vectors` is the newest known vector of every region's node, by origin."""
+
+    heads: Mapping[str, Claim]
+    wall_ms: int
+    vectors: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    left_out: tuple[Withheld, ...] = ()
+    forks: tuple[Fork, ...] = ()
+    feature_level: int = FEATURE_LEVEL
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Transactions that the receiver lacks."""
+
+    digest: Digest
+    transactions: tuple[Transaction, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Something in the message before was not taken; what, stands in the digest's `left_out`."""
+
+    digest: Digest
+    reason: str
+    detail: str
+
+
+Message = Digest | Events | Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message, and whose it is."""
+
+    sender: str
+    message: Message
+
+
+def encode(message: Message, cluster: str, sender: str) -> bytes:
+    """A message as bytes."""
+    content = pack(_content(message))
+    compression = PLAIN
+    if len(content) >= COMPRESS_FROM_BYTES:
+        content, compression = zlib.compress(content, 1), ZLIB
+    front = [PROTOCOL_OLDEST, PROTOCOL_NEWEST, cluster, sender, compression]
+    return pack([*front, _hash(front, content), content])
+
+
+def decode(data: bytes, cluster: str) -> Received:
+    """Read a message.
+
+    Raises: PeerError, with the reason: `malformed`, `unknown-protocol`, `other-cluster`.
+    """
+    try:
+        return _decode(data, cluster)
+    except Malformed as error:
+        raise PeerError("malformed", str(error)) from None
+
+
+def _decode(data: bytes, cluster: str) -> Received:
+    if len(data) > MESSAGE_BYTES_MAX:
+        raise Malformed(f"a message has at most {MESSAGE_BYTES_MAX} bytes")
+    envelope = unpack(data)
+    _require(isinstance(envelope, list) and len(envelope) >= 2, "envelope")
+    oldest, newest = envelope[:2]
+    _require(_is_count(oldest) and _is_count(newest), "protocol range")
+    if not (oldest <= PROTOCOL_NEWEST and newest >= PROTOCOL_OLDEST):
+        detail = f"the peer speaks {oldest} to {newest}, this node {PROTOCOL_OLDEST} to {PROTOCOL_NEWEST}"
+        raise PeerError("unknown-protocol", detail)
+    _require(len(envelope) == 7, "envelope")
+    _, _, theirs, sender, compression, content_hash, content = envelope
+    _require(isinstance(content, bytes) and content_hash == _hash(envelope[:5], content), "content hash")
+    if theirs != cluster:
+        raise PeerError("other-cluster", f"the peer belongs to cluster {theirs!r}, this node to {cluster!r}")
+    _require(is_origin(sender), "sender")
+    return Received(sender, _decode_content(unpack(_decompress(compression, content))))
+
+
+def _hash(front: list[Any], content: bytes) -> bytes:
+    return hashlib.blake2b(pack(front) + content, digest_size=HASH_BYTES).digest()
+
+
+def _decompress(compression: Any, content: bytes) -> bytes:
+    if compression == PLAIN:
+        return content
+    _require(compression == ZLIB, "compression")
+    inflater = zlib.decompressobj()
+    try:
+        plain = inflater.decompress(content, MESSAGE_BYTES_MAX)
+    except zlib.error:
+        raise Malformed("a message's content does not decompress") from None
+    _require(inflater.eof and not inflater.unused_data, "compressed content")
+    return plain
+
+
+def _content(message: Message) -> list[Any]:
+    match message:
+        case Digest():
+            return [DIGEST, _encode_digest(message)]
+        case Events(digest, transactions):
+            sent = [[[event.header, event.body] for event in events] for events in transactions]
+            return [EVENTS, _encode_digest(digest), sent]
+        case Refusal(digest, reason, detail):
+            return [REFUSAL, _encode_digest(digest), reason, detail]
+
+
+def _encode_digest(digest: Digest) -> list[Any]:
+    return [
+        [[origin, claim.seq, claim.chain] for origin, claim in sorted(digest.heads.items())],
+        digest.feature_level,
+        digest.wall_ms,
+        [[origin, sorted(vector.items())] for origin, vector in sorted(digest.vectors.items())],
+        digest.left_out,
+        digest.forks,
+    ]
+
+
+def _decode_content(content: Any) -> Message:
+    match content:
+        case [kind, digest] if kind == DIGEST:
+            return _decode_digest(digest)
+        case [kind, digest, list(transactions)] if kind == EVENTS:
+            return Events(_decode_digest(digest), tuple(_decode_transaction(events) for events in transactions))
+        case [kind, digest, str(reason), str(detail)] if kind == REFUSAL:
+            return Refusal(_decode_digest(digest), reason[:64], detail[:1024])
+    raise Malformed("a message's content has an unknown shape")
+
+
+def _decode_transaction(events: Any) -> Transaction:
+    _require(isinstance(events, list), "transaction")
+    for event in events:
+        _require(isinstance(event, list) and len(event) == 2, "event")
+        _require(isinstance(event[0], bytes) and isinstance(event[1], bytes), "event")
+    return tuple(Encoded(header, body) for header, body in events)
+
+
+def _decode_digest(digest: Any) -> Digest:
+    _require(isinstance(digest, list) and len(digest) >= 6, "digest")
+    heads, feature_level, wall_ms, vectors, left_out, forks = digest[:6]
+    _require(_is_count(feature_level) and _is_count(wall_ms), "digest")
+    _require(isinstance(vectors, list) and len(vectors) <= ORIGINS_MAX, "digest's vectors")
+    for entry in vectors:
+        _require(isinstance(entry, list) and len(entry) == 2 and is_origin(entry[0]), "digest's vectors")
+    _require(isinstance(left_out, list) and len(left_out) <= LEFT_OUT_MAX, "digest's left out")
+    for entry in left_out:
+        _require(isinstance(entry, list) and len(entry) == 3, "digest's left out")
+        origin, seq, reason = entry
+        _require(is_origin(origin) and _is_count(seq) and isinstance(reason, str), "digest's left out")
+    return Digest(
+        {fork.origin: Claim(fork.seq, fork.chain) for fork in _decode_forks(heads, "heads")},
+        wall_ms,
+        {origin: decode_vector(vector) for origin, vector in vectors},
+        tuple(Withheld(origin, seq, reason[:64]) for origin, seq, reason in left_out),
+        _decode_forks(forks, "forks"),
+        feature_level,
+    )
+
+
+def _decode_forks(entries: Any, what: str) -> tuple[Fork, ...]:
+    """Entries of origin, seq, chain hash: heads and forks have the same shape."""
+    _require(isinstance(entries, list) and len(entries) <= ORIGINS_MAX, what)
+    for entry in entries:
+        _require(isinstance(entry, list) and len(entry) == 3, what)
+        origin, seq, chain = entry
+        _require(is_origin(origin) and _is_count(seq) and seq > 0, what)
+        _require(isinstance(chain, bytes) and len(chain) == HASH_BYTES, what)
+    return tuple(Fork(*entry) for entry in entries)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= SEQ_MAX
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise Malformed(f"a message's {what} has the wrong shape")

@@ -1,0 +1,283 @@
+"""What a snapshot answers: a stream, a page of its set, its past, streams below a prefix, conflicts, the log.
+
+Every order that shows is by (timestamp, origin, seq) or by UTF-8 bytes, and nothing that only this node knows
+(numbers, positions) leaks, so nodes with equal heads give equal answers (I4). `changes` alone is in arrival order.
+"""
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from crdt.answer import Answer
+from crdt.dot import Dot
+from crdt.event import Event
+from crdt.fold import MemoryCells, fold
+from crdt.observed_remove_set import removed
+from crdt.register import Register
+from crdt.version_vector import VersionVector, covers, join
+from replication import tables
+from replication.dots import walk_back
+from replication.errors import TooLarge, Unfoldable, UnknownStream
+from replication.event import Body, Header, decode_body, decode_header
+from replication.limits import GATHER_ROWS_MAX, SCAN_ROWS_MAX, SET_INLINE_MAX, TIME_TRAVEL_EVENTS_MAX
+from replication.refold import events_of
+from replication.snapshot import Snapshot
+from replication.stream_name import ancestors, is_prefix
+from replication.tables import LogRow, StreamRow
+
+
+@dataclass(frozen=True, slots=True)
+class StreamAnswer:
+    """A stream resolved.
+
+    Shape: `sets` lists the members of sets up to `SET_INLINE_MAX`, `large` counts those of the others. `vector` is
+    the state it was resolved at.
+    """
+
+    stream: str
+    vector: VersionVector
+    live: dict[str, Register]
+    sets: dict[str, tuple[str, ...]]
+    large: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """One event of the log, decoded. Shape: `body` is None where this version cannot read it."""
+
+    header: Header
+    body: Body | None
+    chain: bytes
+
+
+def stream_row(snapshot: Snapshot, name: str) -> StreamRow:
+    """The row of a stream that had events.
+
+    Raises: UnknownStream; Unfoldable, where this version cannot answer it.
+    """
+    row = snapshot.stream(name)
+    if row is None:
+        raise UnknownStream(name, {})
+    if row.opaque:
+        raise Unfoldable(name)
+    return row
+
+
+def resolve_stream(snapshot: Snapshot, name: str) -> StreamAnswer:
+    """A stream as it is now.
+
+    Raises: UnknownStream, where it does not exist; Unfoldable.
+    """
+    row = stream_row(snapshot, name)
+    if not row.exists:
+        raise UnknownStream(name, row.vector)
+    sets: dict[str, tuple[str, ...]] = {}
+    large: dict[str, int] = {}
+    for field, count in sorted(row.sets.items()):
+        if count > SET_INLINE_MAX:
+            large[field] = count
+        elif count:
+            sets[field] = tuple(element for element, live in live_members(snapshot, row, field) if live)
+    return StreamAnswer(name, row.vector, dict(sorted(row.registers.items())), sets, large)
+
+
+def live_members(snapshot: Snapshot, row: StreamRow, field: str, start: str = "") -> Iterator[tuple[str, bool]]:
+    """A set's element rows in UTF-8 order, and whether each is a member; dead rows come until they are purged."""
+    for element, additions in snapshot.members(row, field, start):
+        yield element, bool(removed(additions, row.cleared))
+
+
+def page_set(
+    snapshot: Snapshot, row: StreamRow, field: str, start: str, limit: int
+) -> tuple[list[str], str | None]:
+    """Up to `limit` members from `start` on, and where the next page starts; short where many rows are dead."""
+    page: list[str] = []
+    for looked_at, (element, live) in enumerate(live_members(snapshot, row, field, start)):
+        if len(page) == limit or looked_at == SCAN_ROWS_MAX:
+            return page, element
+        if live:
+            page.append(element)
+    return page, None
+
+
+def contains(snapshot: Snapshot, row: StreamRow, field: str, element: str) -> bool:
+    """Whether the element is in the set."""
+    number = row.field_numbers.get(field)
+    if number is None:
+        return False
+    additions = snapshot.additions(tables.element_key(row.number, number, element))
+    return bool(removed(additions, row.cleared))
+
+
+def resolve_past(
+    snapshot: Snapshot, name: str, *, vector: VersionVector | None = None, timestamp: int | None = None
+) -> tuple[VersionVector, Answer]:
+    """A stream as it was when exactly the events of `vector`, or those stamped up to `timestamp`, were held.
+
+    The answer names the vector it was resolved at. Raises: UnknownStream, where it had no events by then; Unfoldable;
+    TooLarge, where too many events would have to be folded.
+    """
+    row = snapshot.stream(name)
+    if row is None:
+        raise UnknownStream(name, {})
+    cells = MemoryCells()
+    reached: dict[str, int] = {}
+    for folded, (dot, event) in enumerate(_past(snapshot, row, vector, timestamp)):
+        if folded == TIME_TRAVEL_EVENTS_MAX:
+            raise TooLarge(f"time travel would fold more than {TIME_TRAVEL_EVENTS_MAX} events")
+        if event is None:
+            raise Unfoldable(name)
+        fold(cells, event)
+        reached = join(reached, {dot.origin: dot.seq})
+    answer = cells.answer()
+    if not answer.exists:
+        raise UnknownStream(name, reached)
+    return reached, answer
+
+
+def _past(
+    snapshot: Snapshot, row: StreamRow, vector: VersionVector | None, timestamp: int | None
+) -> Iterator[tuple[Dot, Event | None]]:
+    for dot, event in events_of(snapshot, row):
+        if vector is not None and not covers(vector, dot):
+            continue
+        if timestamp is not None and event is not None and event.timestamp > timestamp:
+            return
+        yield dot, event
+
+
+def list_streams(
+    snapshot: Snapshot, prefix: str, start: str, limit: int
+) -> tuple[list[tuple[str, VersionVector]], str | None]:
+    """Up to `limit` existing streams below a prefix, by name, from `start` on; and where the next page starts.
+
+    A stream that this version cannot fold is listed: it holds something.
+    """
+    page: list[tuple[str, VersionVector]] = []
+    below = prefix.encode()
+    for looked_at, (key, data) in enumerate(snapshot.walk("streams", start.encode() or below, below)):
+        name = key.decode()
+        if len(page) == limit or looked_at == SCAN_ROWS_MAX:
+            return page, name
+        if not is_prefix(name):
+            row = tables.decode_stream(data, snapshot)
+            if row.opaque or row.exists:
+                page.append((name, row.vector))
+    return page, None
+
+
+def list_conflicts(snapshot: Snapshot, prefix: str, start: str, limit: int) -> tuple[list[str], str | None]:
+    """Up to `limit` streams below a prefix that have live conflicts, by name; and where the next page starts."""
+    page: list[str] = []
+    below = prefix.encode()
+    for key, _ in snapshot.walk("conflicted", start.encode() or below, below):
+        if len(page) == limit:
+            return page, key.decode()
+        page.append(key.decode())
+    return page, None
+
+
+# --- the log
+
+
+def stored_event(row: LogRow) -> StoredEvent:
+    """A row of the log, decoded."""
+    header = decode_header(row.encoded.header)
+    return StoredEvent(header, decode_body(header, row.encoded.body), row.chain)
+
+
+Order = tuple[int, str, int]
+"""(timestamp, origin, seq)."""
+
+
+def stream_log(snapshot: Snapshot, name: str, after: Order, limit: int) -> tuple[list[StoredEvent], bool]:
+    """Up to `limit` events of a stream by (timestamp, origin, seq), beyond `after`; and whether there are more.
+
+    Raises: UnknownStream, where the stream never had events.
+    """
+    row = snapshot.stream(name)
+    if row is None:
+        raise UnknownStream(name, {})
+    page: list[StoredEvent] = []
+    timestamp, origin, seq = after
+    start = tables.history_key(row.number, timestamp, Dot(origin, seq + 1))
+    for _, dot in snapshot.history(row.number, start):
+        if len(page) == limit:
+            return page, True
+        stored = snapshot.event(dot)
+        assert stored is not None, f"{dot} is in a history and not in the log"
+        page.append(stored_event(stored))
+    return page, False
+
+
+def prefix_log(
+    snapshot: Snapshot, prefix: str, after: Order, limit: int
+) -> tuple[list[StoredEvent], Order | None]:
+    """As `stream_log`, for everything below a prefix; and where the next page goes on.
+
+    Each origin's log is ordered by timestamp, so the logs are merged, each from a place found by bisection.
+    """
+    page: list[StoredEvent] = []
+    merged = heapq.merge(*(_from_order(snapshot, origin, after) for origin in snapshot.heads), key=_order)
+    reached = after
+    for looked_at, event in enumerate(merged):
+        if len(page) == limit or looked_at == SCAN_ROWS_MAX:
+            return page, reached
+        reached = _order(event)
+        if prefix == "" or event.header.stream.startswith(prefix):
+            page.append(event)
+    return page, None
+
+
+def _order(event: StoredEvent) -> Order:
+    return (event.header.timestamp, event.header.origin, event.header.seq)
+
+
+def _from_order(snapshot: Snapshot, origin: str, after: Order) -> Iterator[StoredEvent]:
+    low, high = 1, snapshot.heads[origin].seq + 1
+    while low < high:
+        middle = (low + high) // 2
+        row = snapshot.event(Dot(origin, middle))
+        assert row is not None, f"{origin}.{middle} is below its head and not in the log"
+        if _order(stored_event(row)) <= after:
+            low = middle + 1
+        else:
+            high = middle
+    for row in snapshot.log_from(origin, low):
+        yield stored_event(row)
+
+
+def changes(snapshot: Snapshot, name: str, after: VersionVector) -> Iterator[tuple[LogRow, StoredEvent | None]]:
+    """The events that `after` does not cover, in this node's arrival order; None for one outside stream or prefix.
+
+    Whoever reads on may remember the dots of all rows that passed, those outside too, as covered.
+    """
+    few = None if is_prefix(name) else _few_beyond(snapshot, name, after)
+    for stored in missing(snapshot, after) if few is None else few:
+        event = stored_event(stored)
+        stream = event.header.stream
+        yield stored, event if name in ("", stream) or name in ancestors(stream) else None
+
+
+def _few_beyond(snapshot: Snapshot, name: str, after: VersionVector) -> list[LogRow] | None:
+    """The events of one stream that `after` does not cover; None where they are too many to gather.
+
+    A stream that was quiet while others were not is answered from its own list, not by reading the whole log.
+    """
+    row = snapshot.stream(name)
+    beyond = walk_back(snapshot, row.vector, after) if row else iter(())
+    gathered = list(islice(beyond, GATHER_ROWS_MAX + 1))
+    return sorted(gathered) if len(gathered) <= GATHER_ROWS_MAX else None
+
+
+def missing(snapshot: Snapshot, held: VersionVector) -> Iterator[LogRow]:
+    """The rows of the log that a vector does not cover, in arrival order: each origin from its first missing seq,
+    merged by position. Cost grows with what is missing, never with the log.
+    """
+    logs = (
+        snapshot.log_from(origin, held.get(origin, 0) + 1)
+        for origin, head in snapshot.heads.items()
+        if head.seq > held.get(origin, 0)
+    )
+    return heapq.merge(*logs, key=lambda row: row.position)

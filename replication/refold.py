@@ -1,0 +1,51 @@
+"""Folding again, from its log, a stream that an older version could not fold.
+
+An event of an unknown format or operation is stored and forwarded; its stream is opaque until a version that
+knows it opens the store. Order by (timestamp, origin, seq) is an order of causes before effects, so the history
+can be folded straight through.
+"""
+
+from collections.abc import Iterator
+
+from crdt.dot import Dot
+from crdt.event import Event
+from replication import tables
+from replication.batch import Batch
+from replication.cells import fold_into
+from replication.event import decode_body, decode_header, meaning
+from replication.snapshot import Snapshot
+from replication.tables import StreamRow
+
+
+def events_of(snapshot: Snapshot, row: StreamRow) -> Iterator[tuple[Dot, Event | None]]:
+    """A stream's events, causes first; None for one that this version cannot fold."""
+    for _, dot in snapshot.history(row.number):
+        stored = snapshot.event(dot)
+        assert stored is not None, f"{dot} is in a history and not in the log"
+        header = decode_header(stored.encoded.header)
+        yield dot, meaning(header, decode_body(header, stored.encoded.body))
+
+
+def refold_opaque(batch: Batch) -> None:
+    """Fold every opaque stream whose events are all known by now."""
+    names = [key.decode() for key, _ in batch.walk("streams") if not key.endswith(b"/")]
+    for name in names:
+        row = batch.stream(name)
+        assert row is not None
+        if row.opaque and all(event is not None for _, event in events_of(batch, row)):
+            _refold(batch, name)
+
+
+def _refold(batch: Batch, name: str) -> None:
+    row = batch.stream_to_change(name)
+    for key, _ in batch.walk("elements", tables.number_key(row.number), tables.number_key(row.number)):
+        batch.put_additions(key, ())
+    row.opaque = False
+    row.registers, row.cleared = {}, {}
+    row.sets = dict.fromkeys(row.sets, 0)
+    vector, row.vector = row.vector, {}
+    for dot, event in events_of(batch, row):
+        assert event is not None
+        fold_into(batch, name, row, event)
+        row.vector[dot.origin] = dot.seq
+    row.vector = vector

@@ -1,0 +1,273 @@
+"""The replica: one region's store, and the turn that is the only way to change it.
+
+The contract of a turn, in the order that loses nothing. It is the same code in production and in simulation.
+
+1. The caller runs one turn at a time, and gives it the wall clock; the turn reads no clock, socket or chance.
+2. The turn opens one write transaction and takes each job against the state that the ones before it have reached.
+   A job that is refused has changed nothing (I8).
+3. Log, vectors, indexes and cells are written, then committed with the disk synced (I1, I2).
+4. Only then memory follows: the mirror is replaced whole, or, where the commit failed, not at all.
+5. The caller hands out the outcomes, refusals too, after the turn has returned.
+
+A commit that fails otherwise than for room ends writing until the store is reopened: what the disk holds is then
+known again.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from crdt.dot import Dot
+from crdt.operations import Add, Operation, Remove
+from replication import tables
+from replication.admission import Arrived, LeftOut, Transaction, admit, decode_transaction
+from replication.batch import Batch
+from replication.command import Command, Written
+from replication.errors import Refused, StoreFailed, StoreFull, StoreRefused
+from replication.event import FEATURE_LEVEL, SALT_BYTES
+from replication.origin import is_region
+from replication.packing import pack
+from replication.refold import refold_opaque
+from replication.snapshot import Snapshot, read
+from replication.store import MAP_BYTES, Meta, Mirror, Store
+from replication.write import Writer, write
+
+MAX_DRIFT_MS = 60_000
+"""How far ahead of a receiver's wall clock a timestamp may be; the same in the whole cluster [60 s]."""
+SECRET_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Transactions that a peer sent."""
+
+    transactions: tuple[Transaction, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NewIncarnation:
+    """Somebody holds events of this node's own origin up to `beyond`: beyond its log, if it was rolled back."""
+
+    origin: str
+    beyond: int
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of an arrival. Shape: `events` counts those that were new."""
+
+    events: int
+    left_out: tuple[LeftOut, ...]
+
+
+Job = Command | Arrival | NewIncarnation
+Outcome = Written | Applied | Refused
+_Prepared = Command | NewIncarnation | list[Arrived | LeftOut]
+
+
+class Replica:
+    """One region's replica. `vector`, `origin` and reads may be used from any thread; turns from one at a time."""
+
+    def __init__(self, store: Store, meta: Meta, mirror: Mirror, secret: bytes, max_drift_ms: int) -> None:
+        self.store = store
+        self.meta = meta
+        self.max_drift_ms = max_drift_ms
+        self._mirror = mirror
+        self._secret = secret
+        self._failed: StoreFailed | None = None
+        self._writer = Writer(meta.cluster, max_drift_ms, self._salt)
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        *,
+        region: str,
+        cluster: str,
+        secret: bytes,
+        max_drift_ms: int = MAX_DRIFT_MS,
+        map_bytes: int = MAP_BYTES,
+    ) -> "Replica":
+        """Open the store in `directory`, making it where it is absent.
+
+        `secret` is 32 fresh random bytes: salts and incarnations are drawn from it.
+        Raises: StoreRefused, where the store is another's, in use, or unreadable.
+        """
+        assert len(secret) == SECRET_BYTES
+        if not (is_region(region) and is_region(cluster)):
+            raise StoreRefused(f"region {region!r} and cluster {cluster!r} must be of a-z, 0-9 and '-', 1 to 32 long")
+        store = Store(directory, map_bytes=map_bytes)
+        try:
+            with store.writing() as transaction:
+                meta = _meta(store, store.read_meta(transaction), region, cluster, secret)
+                mirror = store.read_mirror(transaction, meta.origin)
+                batch = Batch(store, transaction, mirror)
+                if meta.feature_level < FEATURE_LEVEL:
+                    refold_opaque(batch)
+                    batch.flush(0)
+                store.write_meta(transaction, replace(meta, feature_level=FEATURE_LEVEL))
+        except StoreFailed as error:
+            store.close()
+            raise StoreRefused(str(error)) from None
+        except BaseException:
+            store.close()
+            raise
+        return cls(store, replace(meta, feature_level=FEATURE_LEVEL), batch.mirror, secret, max_drift_ms)
+
+    def close(self) -> None:
+        """Close the store. Nothing that was acknowledged depends on it."""
+        self.store.close()
+
+    @property
+    def origin(self) -> str:
+        """This node's own incarnation."""
+        return self._mirror.origin
+
+    @property
+    def mirror(self) -> Mirror:
+        """What memory keeps of the last commit. Not to be changed; a turn replaces it whole."""
+        return self._mirror
+
+    @property
+    def vector(self) -> dict[str, int]:
+        """Everything this node holds."""
+        return self._mirror.vector
+
+    @property
+    def failed(self) -> bool:
+        """Whether writing has ended until the store is reopened."""
+        return self._failed is not None
+
+    def read(self) -> AbstractContextManager[Snapshot]:
+        """A snapshot of what is committed."""
+        return read(self.store)
+
+    def turn(self, jobs: Sequence[Job], now_ms: int) -> list[Outcome]:
+        """Do all of the jobs in one commit; the outcome of each, in order. See the contract above.
+
+        Units: `now_ms` is the wall clock in Unix milliseconds.
+        """
+        if self._failed is not None:
+            return [self._failed for _ in jobs]
+        try:
+            return self._turn(jobs, now_ms)
+        except StoreFull as error:
+            return [error for _ in jobs]
+        except StoreFailed as error:
+            self._failed = error
+            return [error for _ in jobs]
+
+    def _turn(self, jobs: Sequence[Job], now_ms: int) -> list[Outcome]:
+        with self.store.writing() as transaction:
+            batch = Batch(self.store, transaction, self._mirror)
+            prepared = [_prepare(job) for job in jobs]
+            _gather(batch, prepared)
+            outcomes = [self._do(batch, job, now_ms) for job in prepared]
+            batch.flush(now_ms)
+            meta = replace(self.meta, origin=batch.mirror.origin)
+            if meta != self.meta:
+                self.store.write_meta(transaction, meta)
+        self.meta = meta
+        self._mirror = batch.mirror
+        return outcomes
+
+    def _do(self, batch: Batch, job: _Prepared, now_ms: int) -> Outcome:
+        match job:
+            case Command():
+                try:
+                    return write(batch, job, self._writer, now_ms)
+                except Refused as refusal:
+                    return refusal
+            case NewIncarnation(origin, beyond):
+                head = batch.heads.get(origin)
+                if origin == batch.mirror.origin and beyond > (head.seq if head else 0):
+                    self._reincarnate(batch)
+                return Applied(0, ())
+            case list():
+                return self._apply(batch, job, now_ms)
+
+    def _apply(self, batch: Batch, transactions: list[Arrived | LeftOut], now_ms: int) -> Applied:
+        events = 0
+        left_out: list[LeftOut] = []
+        for arrived in transactions:
+            if isinstance(arrived, LeftOut):
+                left_out.append(arrived)
+                continue
+            try:
+                new = admit(batch, arrived, self.meta.cluster, self.max_drift_ms, now_ms)
+            except LeftOut as reason:
+                left_out.append(reason)
+                new = reason.reason == "gap"
+            else:
+                events += new
+            # Our own events, beyond our log: either way, these numbers were used.
+            if new and arrived.first.origin == batch.mirror.origin:
+                self._reincarnate(batch)
+        return Applied(events, tuple(left_out))
+
+    def _reincarnate(self, batch: Batch) -> None:
+        """Take a new incarnation: this node's log was rolled back, and its numbers must not be used again (I6)."""
+        taken = batch.heads.keys() | {batch.mirror.origin}
+        batch.mirror.origin = fresh_origin(self.meta.region, self._secret, taken)
+
+    def _salt(self, dot: Dot) -> bytes:
+        return _draw(self._secret, "salt", str(dot), SALT_BYTES)
+
+
+def _meta(store: Store, meta: Meta | None, region: str, cluster: str, secret: bytes) -> Meta:
+    origin = fresh_origin(region, secret, meta.origin if meta else ())
+    if meta is None:
+        return Meta(cluster, region, origin, store.identity, FEATURE_LEVEL)
+    if meta.cluster != cluster:
+        raise StoreRefused(f"{store.directory} belongs to cluster {meta.cluster!r}, not to {cluster!r}")
+    if meta.region != region:
+        raise StoreRefused(f"{store.directory} belongs to region {meta.region!r}, not to {region!r}")
+    if meta.identity != store.identity:
+        return replace(meta, origin=origin, identity=store.identity)
+    return meta
+
+
+def fresh_origin(region: str, secret: bytes, taken: Sequence[str] | set[str]) -> str:
+    """An incarnation of the region that no known event has."""
+    attempt = 0
+    while True:
+        origin = f"{region}.{_draw(secret, 'incarnation', str(attempt), 4).hex()}"
+        if origin not in taken:
+            return origin
+        attempt += 1
+
+
+def _draw(secret: bytes, purpose: str, name: str, size: int) -> bytes:
+    return hashlib.blake2b(pack([purpose, name]), key=secret, digest_size=size).digest()
+
+
+def _prepare(job: Job) -> _Prepared:
+    if isinstance(job, Arrival):
+        return [decode_transaction(transaction) for transaction in job.transactions]
+    return job
+
+
+def _gather(batch: Batch, jobs: Sequence[_Prepared]) -> None:
+    """Read at once every row that the jobs will touch: streams, then the elements that those number."""
+    changes = [change for job in jobs for change in _changes(job)]
+    batch.prefetch({stream for stream, _ in changes})
+    keys: set[bytes] = set()
+    for name, operations in changes:
+        row = batch.stream(name)
+        for operation in operations if row else ():
+            if row and isinstance(operation, Add | Remove) and operation.field in row.field_numbers:
+                number = row.field_numbers[operation.field]
+                keys.add(tables.element_key(row.number, number, operation.element))
+    batch.prefetch_additions(keys)
+
+
+def _changes(job: _Prepared) -> Iterator[tuple[str, tuple[Operation, ...]]]:
+    if isinstance(job, Command):
+        yield from ((draft.stream, draft.operations) for draft in job.drafts)
+    elif isinstance(job, list):
+        for arrived in job:
+            if isinstance(arrived, Arrived):
+                for header, body in zip(arrived.headers, arrived.bodies, strict=True):
+                    yield header.stream, (body and body.operations) or ()

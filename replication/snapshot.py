@@ -1,0 +1,117 @@
+"""Reading one committed state: rows decoded, ranges walked, nothing cached beyond the names of origins."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+import lmdb
+
+from crdt.dot import Dot
+from crdt.observed_remove_set import Additions
+from replication import tables
+from replication.store import Store
+from replication.tables import Head, LogRow, RequestRow, StreamRow
+
+
+class Snapshot:
+    """The store as one transaction sees it."""
+
+    def __init__(self, store: Store, transaction: lmdb.Transaction) -> None:
+        self.store = store
+        self.transaction = transaction
+        self._names: dict[int, str] = {}
+        self._heads: dict[str, Head] | None = None
+
+    @property
+    def heads(self) -> dict[str, Head]:
+        """Each origin's newest event."""
+        if self._heads is None:
+            self._heads = dict(tables.decode_origin(key, row) for key, row in self.walk("origins"))
+        return self._heads
+
+    @property
+    def vector(self) -> dict[str, int]:
+        """Everything held."""
+        return {origin: head.seq for origin, head in self.heads.items()}
+
+    def origin(self, number: int) -> str:
+        name = self._names.get(number)
+        if name is None:
+            row = self.get("origins", tables.origin_key(number))
+            assert row is not None, f"origin number {number} is in use and not in the table"
+            name = self._names[number] = tables.decode_origin(tables.origin_key(number), row)[0]
+        return name
+
+    def origin_number(self, origin: str) -> int:
+        return self.heads[origin].number
+
+    def get(self, table: str, key: bytes) -> bytes | None:
+        return self.store.get(self.transaction, table, key)
+
+    def walk(self, table: str, start: bytes = b"", below: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """The rows from `start` on, in key order; with `below`, only those whose keys begin with it."""
+        cursor = self.transaction.cursor(db=self.store.dbs[table])
+        found = cursor.set_range(start) if start else cursor.first()
+        if not found:
+            return
+        for key, row in cast(Iterator[tuple[bytes, bytes]], cursor.iternext()):  # buffers=False: never views
+            if below is not None and not key.startswith(below):
+                return
+            yield key, row
+
+    def stream(self, name: str) -> StreamRow | None:
+        """A stream's row, or None where it never had events."""
+        row = self.get("streams", tables.stream_key(name))
+        return None if row is None else tables.decode_stream(row, self)
+
+    def prefix(self, name: str) -> dict[str, int]:
+        """The vector of everything below a prefix."""
+        row = self.get("streams", tables.stream_key(name))
+        return {} if row is None else tables.decode_prefix(row, self)
+
+    def event(self, dot: Dot) -> LogRow | None:
+        """An event's row of the log, or None where this node does not hold it."""
+        head = self.heads.get(dot.origin)
+        if head is None or not 1 <= dot.seq <= head.seq:
+            return None
+        row = self.get("log", tables.log_key(head.number, dot.seq))
+        return None if row is None else tables.decode_log(row)
+
+    def log_from(self, origin: str, seq: int) -> Iterator[LogRow]:
+        """One origin's events from `seq` on."""
+        head = self.heads.get(origin)
+        if head is not None:
+            start = tables.log_key(head.number, seq)
+            for _, row in self.walk("log", start, tables.origin_key(head.number)):
+                yield tables.decode_log(row)
+
+    def history(self, stream: int, start: bytes = b"") -> Iterator[tuple[int, Dot]]:
+        """A stream's events by (timestamp, origin, seq), from the history key `start` on."""
+        below = tables.number_key(stream)
+        for key, _ in self.walk("history", start or below, below):
+            yield tables.split_history_key(key)
+
+    def additions(self, key: bytes) -> Additions:
+        """An element's additions, dead ones among them."""
+        row = self.get("elements", key)
+        return () if row is None else tables.decode_additions(row, self)
+
+    def members(self, row: StreamRow, field: str, start: str = "") -> Iterator[tuple[str, Additions]]:
+        """A set's element rows in UTF-8 order, dead ones among them, from the element `start` on."""
+        number = row.field_numbers.get(field)
+        if number is not None:
+            below = tables.field_key(row.number, number)
+            for key, additions in self.walk("elements", below + start.encode(), below):
+                yield tables.element_from_key(key), tables.decode_additions(additions, self)
+
+    def request(self, key: bytes) -> RequestRow | None:
+        """Where the events of a request stand."""
+        row = self.get("requests", key)
+        return None if row is None else tables.decode_request(row, self)
+
+
+@contextmanager
+def read(store: Store) -> Iterator[Snapshot]:
+    """A snapshot of what is committed now."""
+    with store.reading() as transaction:
+        yield Snapshot(store, transaction)

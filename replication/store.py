@@ -1,0 +1,199 @@
+"""One LMDB environment: opening, refusing, reading a snapshot, committing a batch.
+
+`sync=True`: a commit returns once the disk has it, and readers see it only then (I1). Nothing above this file and
+the two beside it (`snapshot`, `batch`) knows LMDB.
+
+A store remembers the identity of its own file. A copy has another one, so a clone or a restored backup is known
+at once and its node takes a new incarnation before it writes (I6); a file rolled back in place is known when a
+peer offers events of this node's own origin beyond its log.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import lmdb
+
+from replication import tables
+from replication.errors import StoreFailed, StoreFull, StoreRefused
+from replication.packing import pack, unpack_own
+from replication.tables import STORE_FORMAT, TABLES, Head
+
+MAP_BYTES = 1 << 38
+"""Address space set aside for the map [256 GiB]: not memory, and not disk until it is written."""
+LOCK_FILE = "lock"
+READERS_MAX = 510
+
+
+@dataclass(slots=True)
+class Mirror:
+    """What memory keeps of the store. A batch works on a copy, which replaces it once the commit has happened.
+
+    Shape: `heads` by origin; `clock`, `position`, `streams` are the highest timestamp, arrival position and stream
+    number given out; `purging` is whether dead element rows wait to be cleared away.
+    """
+
+    origin: str = ""
+    heads: dict[str, Head] = field(default_factory=dict)
+    clock: int = 0
+    position: int = 0
+    streams: int = 0
+    purging: bool = False
+
+    def copy(self) -> "Mirror":
+        return replace(self, heads=dict(self.heads))
+
+    @property
+    def vector(self) -> dict[str, int]:
+        """Everything this node holds."""
+        return {origin: head.seq for origin, head in self.heads.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """What a store is. Shape: `identity` is the inode of its file."""
+
+    cluster: str
+    region: str
+    origin: str
+    identity: int
+    feature_level: int
+    format: int = STORE_FORMAT
+
+
+class Store:
+    """An open environment. Close it with `close`; a store that is not closed loses nothing that was committed."""
+
+    def __init__(self, directory: Path, *, readonly: bool = False, map_bytes: int = MAP_BYTES) -> None:
+        """Open the store in `directory`, which is made where it is absent.
+
+        Raises: StoreRefused, where another process writes to it, or it is not a store.
+        """
+        self.directory = directory
+        self._lock_fd = -1
+        if not readonly:
+            self._lock_fd = _lock(directory)
+        try:
+            self._open(readonly, map_bytes)
+        except (lmdb.Error, OSError) as error:
+            self._unlock()
+            raise StoreRefused(f"{directory} cannot be opened as a store: {error}") from None
+
+    def _open(self, readonly: bool, map_bytes: int) -> None:
+        if readonly and not (self.directory / "data.mdb").is_file():
+            raise StoreRefused(f"{self.directory} holds no store (no data.mdb)")
+        self.env = lmdb.open(
+            str(self.directory),
+            map_size=map_bytes,
+            max_dbs=len(TABLES),
+            max_readers=READERS_MAX,
+            readonly=readonly,
+            create=not readonly,
+            readahead=False,
+            meminit=False,
+        )
+        try:
+            self.env.reader_check()
+            self.dbs = {name: self.env.open_db(name.encode(), create=not readonly) for name in TABLES}
+        except lmdb.Error as error:
+            self.env.close()
+            raise StoreRefused(f"{self.directory} is not a store of Atoll's: {error}") from None
+
+    def close(self) -> None:
+        """Close the environment. No transaction may be open."""
+        self.env.close()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+    @property
+    def identity(self) -> int:
+        """What tells this file from a copy of it."""
+        return (self.directory / "data.mdb").stat().st_ino
+
+    @contextmanager
+    def reading(self) -> Iterator[lmdb.Transaction]:
+        """A read transaction: one committed state, for as long as it is open."""
+        with self.env.begin(buffers=False) as transaction:
+            yield transaction
+
+    @contextmanager
+    def writing(self) -> Iterator[lmdb.Transaction]:
+        """A write transaction, committed and synced when the block ends, rolled back when it raises.
+
+        Raises: StoreFull where the map has no room; StoreFailed where the commit failed otherwise.
+        """
+        try:
+            transaction = self.env.begin(write=True)
+        except lmdb.Error as error:
+            raise StoreFailed(f"the store cannot begin a write: {error}") from None
+        try:
+            yield transaction
+            transaction.commit()
+        except lmdb.MapFullError:
+            transaction.abort()
+            raise StoreFull("the store's map is full: raise map_bytes, or free disk space") from None
+        except lmdb.Error as error:
+            transaction.abort()
+            raise StoreFailed(f"the store failed: {error}") from error
+        except BaseException:
+            transaction.abort()
+            raise
+
+    def get(self, transaction: lmdb.Transaction, table: str, key: bytes) -> bytes | None:
+        return cast(bytes | None, transaction.get(key, db=self.dbs[table]))  # buffers=False: never a view
+
+    def read_meta(self, transaction: lmdb.Transaction) -> Meta | None:
+        """What this store is, or None where it is new.
+
+        Raises: StoreRefused, where it has another format.
+        """
+        row = self.get(transaction, "meta", b"store")
+        if row is None:
+            return None
+        fields: dict[str, Any] = unpack_own(row)
+        if fields.get("format") != STORE_FORMAT:
+            raise StoreRefused(
+                f"{self.directory} is a store of format {fields.get('format')}; this version reads {STORE_FORMAT}"
+            )
+        return Meta(**fields)
+
+    def write_meta(self, transaction: lmdb.Transaction, meta: Meta) -> None:
+        fields = {name: getattr(meta, name) for name in Meta.__slots__}
+        transaction.put(b"store", pack(fields), db=self.dbs["meta"])
+
+    def read_mirror(self, transaction: lmdb.Transaction, origin: str) -> Mirror:
+        """What memory keeps, as this transaction sees it."""
+        heads = dict(
+            tables.decode_origin(cast(bytes, key), cast(bytes, row))
+            for key, row in transaction.cursor(db=self.dbs["origins"])
+        )
+        counters = self.get(transaction, "meta", b"counters")
+        clock, position, streams = unpack_own(counters) if counters else (0, 0, 0)
+        purging = transaction.cursor(db=self.dbs["purge"]).first()
+        return Mirror(origin, heads, clock, position, streams, purging)
+
+    def write_counters(self, transaction: lmdb.Transaction, mirror: Mirror) -> None:
+        counters = [mirror.clock, mirror.position, mirror.streams]
+        transaction.put(b"counters", pack(counters), db=self.dbs["meta"])
+
+
+def _lock(directory: Path) -> int:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        fd = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise StoreRefused(f"{directory} cannot be used: {error.strerror}") from None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise StoreRefused(f"{directory} is in use by another process") from None
+    return fd

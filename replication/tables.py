@@ -1,0 +1,263 @@
+"""The store's tables: which keys and rows stand where. Keys are ordered bytes, numbers big-endian.
+
+| table      | key -> row                                                                          |
+|------------|-------------------------------------------------------------------------------------|
+| log        | origin number, seq -> position, earlier, chain hash, header, body                   |
+| streams    | name -> stream row; prefix (with its slash, the root being `/`) -> vector           |
+| history    | stream number, timestamp, origin, seq -> nothing: a stream's log in order (I4)      |
+| elements   | stream number, field number, element -> live additions (those in `cleared` are dead) |
+| requests   | hash of (actor, key) or of a source -> where its events stand                       |
+| conflicted | name of a stream with live conflicts -> nothing                                     |
+| purge      | stream number -> name, where to go on: element rows that a delete left dead         |
+| origins    | origin number -> origin, and its head                                               |
+| meta       | format, cluster, region, own origin, identity of the file, counters                 |
+
+`position` is the event's place in this node's arrival order. `earlier` is the seq of the same origin's event
+before it on the same stream: a list to walk from the stream's vector, so that what a context does not cover is
+found at a cost of just that.
+"""
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from crdt.dot import Dot
+from crdt.observed_remove_set import Additions
+from crdt.register import Register, Write
+from replication.event import Encoded, digest
+from replication.packing import pack, unpack_own
+
+STORE_FORMAT = 1
+TABLES = ("log", "streams", "history", "elements", "requests", "conflicted", "purge", "origins", "meta")
+
+_ORIGIN_NUMBER = struct.Struct(">I")
+_LOG_KEY = struct.Struct(">IQ")
+_LOG_ROW = struct.Struct(">QQ16sI")
+_NUMBER = struct.Struct(">Q")
+_HISTORY_HEAD = struct.Struct(">QQ")
+_ELEMENT_HEAD = struct.Struct(">QH")
+_ADDITION = struct.Struct(">IQ")
+_REQUEST_ROW = struct.Struct(">IQHQ")
+ROOT_KEY = b"/"
+
+
+class OriginNames(Protocol):
+    """Origins by number and back, as this store numbers them."""
+
+    def origin(self, number: int) -> str: ...
+    def origin_number(self, origin: str) -> int: ...
+
+
+class Head(NamedTuple):
+    """The newest event of an origin, as the `origins` table holds it."""
+
+    number: int
+    seq: int
+    chain: bytes
+    position: int
+    timestamp: int
+
+
+class LogRow(NamedTuple):
+    """One event of the log."""
+
+    position: int
+    earlier: int
+    chain: bytes
+    encoded: Encoded
+
+
+class RequestRow(NamedTuple):
+    """Where the events of a request stand. Units: `at_ms` in Unix milliseconds; 0 is kept for ever."""
+
+    origin: str
+    seq: int
+    events: int
+    at_ms: int
+
+
+@dataclass(slots=True)
+class StreamRow:
+    """Everything about a stream but its elements: one get reads it.
+
+    Shape: `sets` holds each set field's count of members; a field's number in element keys is its place there.
+    `size` is the row's bytes when it was read, and an upper bound of what it grew by since.
+    """
+
+    number: int
+    vector: dict[str, int] = field(default_factory=dict)
+    cleared: dict[str, int] = field(default_factory=dict)
+    registers: dict[str, Register] = field(default_factory=dict)
+    sets: dict[str, int] = field(default_factory=dict)
+    opaque: bool = False
+    size: int = 0
+    was_conflicted: bool = False
+    field_numbers: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def exists(self) -> bool:
+        """Whether the stream's answer is not empty."""
+        return any(self.sets.values()) or any(writes[0].value is not None for writes in self.registers.values())
+
+    @property
+    def conflicted(self) -> bool:
+        """Whether a register has live writes that lost."""
+        return any(len(writes) > 1 for writes in self.registers.values())
+
+    def number_field(self, name: str) -> int:
+        """The set field's number, given now if it had none."""
+        if name not in self.field_numbers:
+            self.field_numbers[name] = len(self.field_numbers)
+            self.sets[name] = 0
+        return self.field_numbers[name]
+
+
+def origin_key(number: int) -> bytes:
+    return _ORIGIN_NUMBER.pack(number)
+
+
+def encode_origin(origin: str, head: Head) -> bytes:
+    return pack([origin, head.seq, head.chain, head.position, head.timestamp])
+
+
+def decode_origin(key: bytes, row: bytes) -> tuple[str, Head]:
+    origin, seq, chain, position, timestamp = unpack_own(row)
+    return origin, Head(_ORIGIN_NUMBER.unpack(key)[0], seq, chain, position, timestamp)
+
+
+def log_key(number: int, seq: int) -> bytes:
+    return _LOG_KEY.pack(number, seq)
+
+
+def encode_log(row: LogRow) -> bytes:
+    header, body = row.encoded.header, row.encoded.body
+    return _LOG_ROW.pack(row.position, row.earlier, row.chain, len(header)) + header + body
+
+
+def decode_log(data: bytes) -> LogRow:
+    position, earlier, chain, size = _LOG_ROW.unpack_from(data)
+    middle = _LOG_ROW.size + size
+    return LogRow(position, earlier, chain, Encoded(data[_LOG_ROW.size : middle], data[middle:]))
+
+
+def stream_key(name: str) -> bytes:
+    """The key of a stream's row, or of a prefix's."""
+    return name.encode() or ROOT_KEY
+
+
+def encode_stream(row: StreamRow, names: OriginNames) -> bytes:
+    registers = {
+        name: [[write.timestamp, names.origin_number(write.origin), write.seq, write.value] for write in writes]
+        for name, writes in row.registers.items()
+    }
+    return pack(
+        [
+            row.number,
+            _flat(row.vector, names),
+            _flat(row.cleared, names),
+            registers,
+            list(row.sets.items()),
+            row.opaque,
+        ]
+    )
+
+
+def decode_stream(data: bytes, names: OriginNames) -> StreamRow:
+    number, vector, cleared, registers, sets, opaque = unpack_own(data)
+    live = {
+        name: tuple(Write(timestamp, names.origin(origin), seq, value) for timestamp, origin, seq, value in writes)
+        for name, writes in registers.items()
+    }
+    row = StreamRow(number, _unflat(vector, names), _unflat(cleared, names), live, dict(sets), opaque, len(data))
+    row.was_conflicted = row.conflicted
+    row.field_numbers = {name: place for place, name in enumerate(row.sets)}
+    return row
+
+
+def encode_prefix(vector: dict[str, int], names: OriginNames) -> bytes:
+    return pack(_flat(vector, names))
+
+
+def decode_prefix(data: bytes, names: OriginNames) -> dict[str, int]:
+    return _unflat(unpack_own(data), names)
+
+
+def history_key(stream: int, timestamp: int, dot: Dot) -> bytes:
+    return _HISTORY_HEAD.pack(stream, timestamp) + dot.origin.encode() + _NUMBER.pack(dot.seq)
+
+
+def split_history_key(key: bytes) -> tuple[int, Dot]:
+    """The timestamp and dot of a history key."""
+    _, timestamp = _HISTORY_HEAD.unpack_from(key)
+    return timestamp, Dot(key[_HISTORY_HEAD.size : -8].decode(), _NUMBER.unpack(key[-8:])[0])
+
+
+def number_key(number: int) -> bytes:
+    return _NUMBER.pack(number)
+
+
+def split_number_key(key: bytes) -> int:
+    number: int = _NUMBER.unpack(key)[0]
+    return number
+
+
+def field_key(stream: int, field_number: int) -> bytes:
+    """The start of the keys of one set's elements."""
+    return _ELEMENT_HEAD.pack(stream, field_number)
+
+
+def element_key(stream: int, field_number: int, element: str) -> bytes:
+    return _ELEMENT_HEAD.pack(stream, field_number) + element.encode()
+
+
+def element_from_key(key: bytes) -> str:
+    return key[_ELEMENT_HEAD.size :].decode()
+
+
+def encode_additions(additions: Additions, names: OriginNames) -> bytes:
+    return b"".join(_ADDITION.pack(names.origin_number(dot.origin), dot.seq) for dot in additions)
+
+
+def decode_additions(data: bytes, names: OriginNames) -> Additions:
+    return tuple(Dot(names.origin(number), seq) for number, seq in _ADDITION.iter_unpack(data))
+
+
+def request_key(actor: str, key: str) -> bytes:
+    """The key of an idempotency key's row."""
+    return digest(pack(["request", actor, key]))
+
+
+def source_key(name: str, position: int | str) -> bytes:
+    """The key of an imported event's row."""
+    return digest(pack(["source", name, position]))
+
+
+def encode_request(row: RequestRow, names: OriginNames) -> bytes:
+    return _REQUEST_ROW.pack(names.origin_number(row.origin), row.seq, row.events, row.at_ms)
+
+
+def decode_request(data: bytes, names: OriginNames) -> RequestRow:
+    number, seq, events, at_ms = _REQUEST_ROW.unpack(data)
+    return RequestRow(names.origin(number), seq, events, at_ms)
+
+
+def encode_purge(name: str, resume: bytes) -> bytes:
+    return pack([name, resume])
+
+
+def decode_purge(data: bytes) -> tuple[str, bytes]:
+    name, resume = unpack_own(data)
+    return name, resume
+
+
+def _flat(vector: dict[str, int], names: OriginNames) -> list[int]:
+    return [number for origin, seq in vector.items() for number in (names.origin_number(origin), seq)]
+
+
+def _unflat(flat: list[int], names: OriginNames) -> dict[str, int]:
+    return {names.origin(number): seq for number, seq in _pairs(flat)}
+
+
+def _pairs(flat: list[int]) -> Iterable[tuple[int, int]]:
+    return zip(flat[::2], flat[1::2], strict=True)

@@ -1,0 +1,71 @@
+"""Which values an event may carry: what JSON can say, within bounds that every region shares (I8, I9).
+
+Checked where a value enters: from a client, and from a peer.
+"""
+
+from typing import Any
+
+from crdt.operations import JSON
+from replication.errors import Invalid
+from replication.limits import VALUE_DEPTH_MAX
+
+INTEGER_MIN = -(1 << 63)
+INTEGER_MAX = (1 << 64) - 1
+
+
+def check_text(text: object, field: str, bytes_max: int, *, empty: bool = False) -> str:
+    """The text itself, if it is UTF-8 of 1 to `bytes_max` bytes (or empty, where that is allowed).
+
+    Raises: Invalid, naming `field`.
+    """
+    if not isinstance(text, str):
+        raise Invalid(field, "must be a string")
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise Invalid(field, "holds a lone surrogate, which UTF-8 cannot write") from None
+    if size > bytes_max:
+        raise Invalid(field, f"has {size} bytes; at most {bytes_max} are allowed")
+    if not text and not empty:
+        raise Invalid(field, "must not be empty")
+    return text
+
+
+def check_value(value: Any, field: str, depth: int = 0) -> JSON:
+    """The value itself, if it is JSON within bounds.
+
+    Raises: Invalid, naming the field down to the part that is wrong.
+    """
+    match value:
+        case None | bool():
+            pass
+        case int():
+            if not INTEGER_MIN <= value <= INTEGER_MAX:
+                raise Invalid(field, "is an integer beyond 64 bits")
+        case float():
+            if value != value or value in (float("inf"), float("-inf")):
+                raise Invalid(field, "is not a finite number")
+        case str():
+            _check_string(value, field)
+        case list() | dict() if depth >= VALUE_DEPTH_MAX:
+            raise Invalid(field, f"is nested deeper than {VALUE_DEPTH_MAX} levels")
+        case list():
+            for index, item in enumerate(value):
+                check_value(item, f"{field}[{index}]", depth + 1)
+        case dict():
+            for key, item in value.items():
+                if not isinstance(key, str):
+                    raise Invalid(field, "has a key that is not a string")
+                _check_string(key, field)
+                check_value(item, f"{field}.{key}", depth + 1)
+        case _:
+            raise Invalid(field, f"is of a type that JSON does not have ({type(value).__name__})")
+    checked: JSON = value
+    return checked
+
+
+def _check_string(text: str, field: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Invalid(field.encode("utf-8", "replace").decode(), "holds a lone surrogate") from None

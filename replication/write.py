@@ -1,0 +1,266 @@
+"""One command against the state that its batch has reached: check everything, then append.
+
+Order of checks: repeat (idempotency key, source), conditions, contexts, operations, sizes, clock. Nothing is put
+before all have passed, so a refused command leaves the batch as it was (I8).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from crdt.dot import Dot
+from crdt.hybrid_clock import TIMESTAMP_MAX, milliseconds, next_timestamp
+from crdt.operations import JSON, Operation, Set
+from crdt.register import Register
+from crdt.version_vector import VersionVector, cut, includes, join
+from replication import tables
+from replication.batch import Batch
+from replication.command import Command, Draft, Written, WrittenEvent
+from replication.errors import (
+    ClockAhead,
+    ConditionFailed,
+    ContextAhead,
+    RequestMismatch,
+    TooLarge,
+    Unfoldable,
+    UnknownStream,
+)
+from replication.event import (
+    FORMAT,
+    MARK_BYTES,
+    Body,
+    Encoded,
+    Header,
+    Request,
+    Seen,
+    check_operations,
+    decode_body,
+    decode_header,
+    digest,
+    encode_body,
+    encode_header,
+    genesis,
+)
+from replication.limits import (
+    EVENT_BYTES_MAX,
+    REQUEST_KEPT_MS,
+    STREAM_ROW_BYTES_MAX,
+    TRANSACTION_BYTES_MAX,
+)
+from replication.log import append
+from replication.stream_name import is_prefix
+from replication.tables import RequestRow
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """What a write needs beside the batch. Shape: `salt` draws an event body's salt from its dot."""
+
+    cluster: str
+    max_drift_ms: int
+    salt: Callable[[Dot], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """One event that passed every check but those of size."""
+
+    stream: str
+    operations: tuple[Operation, ...]
+    context: VersionVector
+    held: VersionVector
+
+
+def write(batch: Batch, command: Command, writer: Writer, now_ms: int) -> Written:
+    """Append a command's transaction to the batch.
+
+    Raises: Refused, before anything was put.
+    """
+    repeated = _repeated(batch, command, now_ms)
+    if repeated is not None:
+        return repeated
+    _check_conditions(batch, command)
+    plans = [_plan(batch, draft) for draft in command.drafts]
+    timestamp = _stamp(batch, writer, now_ms)
+    batch.check_room_for(batch.mirror.origin)
+    events = _encode(batch, command, plans, timestamp, writer)
+    _check_sizes(batch, events)
+    for header, encoded, body in events:
+        append(batch, header, encoded, body)
+    return Written(
+        timestamp,
+        tuple(
+            _written(header, plan.held) for plan, (header, _, _) in zip(plans, events, strict=True)
+        ),
+    )
+
+
+def _written(header: Header, held: VersionVector) -> WrittenEvent:
+    dot = {header.origin: header.seq}
+    exact = held.get(header.origin, 0) == header.context.get(header.origin, 0)
+    context = join(header.context, dot) if exact else None
+    return WrittenEvent(header.stream, header.dot, join(held, dot), context)
+
+
+def _repeated(batch: Batch, command: Command, now_ms: int) -> Written | None:
+    """The outcome of an earlier command of the same name, read back from the log."""
+    if command.request is not None:
+        row = batch.request(tables.request_key(command.actor, command.request[0]))
+        if row is not None and row.at_ms > now_ms - REQUEST_KEPT_MS:
+            return _outcome(batch, row, command.request[1])
+    if command.source is not None:
+        row = batch.request(tables.source_key(*command.source))
+        if row is not None:
+            return _outcome(batch, row, None)
+    return None
+
+
+def _outcome(batch: Batch, row: RequestRow, fingerprint: bytes | None) -> Written:
+    events: list[WrittenEvent] = []
+    timestamp = 0
+    for seq in range(row.seq, row.seq + row.events):
+        stored = batch.event(Dot(row.origin, seq))
+        assert stored is not None, "a request's events are in the log"
+        header = decode_header(stored.encoded.header)
+        body = decode_body(header, stored.encoded.body)
+        timestamp = header.timestamp
+        held: VersionVector = header.context
+        if body is not None and body.request is not None:
+            if fingerprint is not None and body.request.fingerprint != fingerprint:
+                raise RequestMismatch("this idempotency key was used for another request")
+            held = header.context if body.request.held is None else body.request.held
+        events.append(_written(header, held))
+    return Written(timestamp, tuple(events), repeated=True)
+
+
+def _check_conditions(batch: Batch, command: Command) -> None:
+    for name, vectors in command.expect.items():
+        held = _state(batch, name)
+        if not any(held == vector for vector in vectors):
+            raise ConditionFailed(name, held, f"{_kind(name)} {name!r} is not in the expected state")
+    for name in command.absent:
+        row = batch.stream(name)
+        if row is not None and (row.opaque or row.exists):
+            raise ConditionFailed(name, dict(row.vector), f"stream {name!r} exists")
+    for name in command.present:
+        row = batch.stream(name)
+        if row is None or not (row.opaque or row.exists):
+            raise UnknownStream(name, dict(row.vector) if row else {})
+
+
+def _kind(name: str) -> str:
+    return "prefix" if is_prefix(name) else "stream"
+
+
+def _state(batch: Batch, name: str) -> dict[str, int]:
+    if is_prefix(name):
+        return dict(batch.prefix(name))
+    row = batch.stream(name)
+    return dict(row.vector) if row else {}
+
+
+def _plan(batch: Batch, draft: Draft) -> _Plan:
+    row = batch.stream(draft.stream)
+    if row is not None and row.opaque:
+        raise Unfoldable(draft.stream)
+    held: VersionVector = dict(row.vector) if row else {}
+    context = held
+    if draft.context is not None:
+        if not includes(batch.mirror.vector, draft.context):
+            missing = {o: s for o, s in draft.context.items() if s > batch.mirror.vector.get(o, 0)}
+            raise ContextAhead(missing)
+        context = cut(draft.context, held)
+    operations = draft.operations
+    if draft.merge is not None:
+        merged = _merged(row.registers if row else {}, draft.merge)
+        operations = check_operations([*operations, *merged])
+    return _Plan(draft.stream, operations, context, held)
+
+
+def _merged(registers: Mapping[str, Register], patch: Mapping[str, JSON]) -> list[Set]:
+    values = {field: writes[0].value for field, writes in registers.items()}
+    return [Set(field, merge_patch(values.get(field), change)) for field, change in patch.items()]
+
+
+def merge_patch(target: JSON, patch: JSON) -> JSON:
+    """The target after a merge-patch. Source: RFC 7396, section 2."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = merge_patch(merged.get(key), value)
+    return merged
+
+
+def _stamp(batch: Batch, writer: Writer, now_ms: int) -> int:
+    timestamp = next_timestamp(batch.mirror.clock, now_ms)
+    ahead_ms = milliseconds(timestamp) - now_ms
+    limit_ms = writer.max_drift_ms // 2
+    if ahead_ms > limit_ms or timestamp > TIMESTAMP_MAX:
+        raise ClockAhead(ahead_ms, limit_ms)
+    return timestamp
+
+
+def _encode(
+    batch: Batch, command: Command, plans: list[_Plan], timestamp: int, writer: Writer
+) -> list[tuple[Header, Encoded, Body]]:
+    origin = batch.mirror.origin
+    head = batch.heads.get(origin)
+    seq = head.seq if head else 0
+    previous = head.chain if head else genesis(writer.cluster, origin)
+    seen = _seen(batch, origin)
+    events: list[tuple[Header, Encoded, Body]] = []
+    for index, plan in enumerate(plans):
+        seq += 1
+        body = Body(
+            writer.salt(Dot(origin, seq)),
+            plan.operations,
+            command.actor,
+            _request(command, plan),
+            command.occurred_at,
+            command.source,
+        )
+        body_bytes = encode_body(body)
+        header = Header(
+            FORMAT, 0, origin, seq, plan.stream, timestamp, plan.context, previous,
+            digest(body_bytes), index, len(plans), seen if index == 0 else (),
+        )  # fmt: skip
+        encoded = Encoded(encode_header(header), body_bytes)
+        previous = encoded.chain
+        events.append((header, encoded, body))
+    return events
+
+
+def _request(command: Command, plan: _Plan) -> Request | None:
+    if command.request is None:
+        return None
+    key, fingerprint = command.request
+    return Request(key, fingerprint, None if plan.held == plan.context else plan.held)
+
+
+def _seen(batch: Batch, origin: str) -> tuple[Seen, ...]:
+    """What changed in this node's vector since the origin's last transaction: what arrived after it."""
+    own = batch.heads.get(origin)
+    since = own.position if own else 0
+    return tuple(
+        Seen(other, head.seq, head.chain[:MARK_BYTES])
+        for other, head in batch.heads.items()
+        if other != origin and head.position > since
+    )
+
+
+def _check_sizes(batch: Batch, events: list[tuple[Header, Encoded, Body]]) -> None:
+    for header, encoded, _ in events:
+        if encoded.size > EVENT_BYTES_MAX:
+            raise TooLarge(f"the event has {encoded.size} bytes; at most {EVENT_BYTES_MAX} are allowed")
+        row = batch.stream(header.stream)
+        if row is not None and row.size + encoded.size > STREAM_ROW_BYTES_MAX:
+            raise TooLarge(
+                f"the registers and set fields of stream {header.stream!r} would take more than "
+                f"{STREAM_ROW_BYTES_MAX} bytes"
+            )
+    size = sum(encoded.size for _, encoded, _ in events)
+    if size > TRANSACTION_BYTES_MAX:
+        raise TooLarge(f"the transaction has {size} bytes; at most {TRANSACTION_BYTES_MAX} are allowed")
