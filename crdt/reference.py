@@ -51,13 +51,16 @@ def _superseded(event: Event, events: list[Event], touches: Callable[[Operation]
 
 
 def _writes(field: str) -> Callable[[Operation], bool]:
-    return lambda operation: isinstance(operation, Delete) or (
-        isinstance(operation, Set) and operation.field == field
+    return lambda operation: (
+        isinstance(operation, Delete) or (isinstance(operation, Set) and operation.field == field)
     )
 
 
 def _changes(addition: Add) -> Callable[[Operation], bool]:
-    return lambda operation: isinstance(operation, Delete) or (
-        isinstance(operation, Add | Remove)
-        and (operation.field, operation.element) == (addition.field, addition.element)
+    return lambda operation: (
+        isinstance(operation, Delete)
+        or (
+            isinstance(operation, Add | Remove)
+            and (operation.field, operation.element) == (addition.field, addition.element)
+        )
     )

@@ -217,9 +217,7 @@ class Batch(Snapshot):
         stream = self.stream(name)
         assert stream is not None
         last = b""
-        rows = [
-            pair for pair in self._first("elements", resume, PURGE_ROWS_MAX) if pair[0].startswith(number)
-        ]
+        rows = [pair for pair in self._first("elements", resume, PURGE_ROWS_MAX) if pair[0].startswith(number)]
         for last, data in rows:
             additions = tables.decode_additions(data, self)
             left = removed(additions, stream.cleared)

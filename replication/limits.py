@@ -50,6 +50,8 @@ LEFT_OUT_RETRY_MS = 10_000
 TOKEN_BYTES_MAX = 4 * 1024
 PAGE_DEFAULT = 100
 PAGE_MAX = 1_000
+PAGE_BYTES_MAX = 4 * 1024 * 1024
+"""Bytes of stored events or rows after which a page ends; the item or transaction that meets it is still whole."""
 SET_INLINE_MAX = 1_000
 """Members a plain answer lists; a larger set answers its count and a link."""
 SCAN_ROWS_MAX = 10_000

@@ -20,10 +20,10 @@ from replication import tables
 from replication.dots import walk_back
 from replication.errors import TooLarge, Unfoldable, UnknownStream
 from replication.event import Body, Header, decode_body, decode_header
-from replication.limits import GATHER_ROWS_MAX, SCAN_ROWS_MAX, SET_INLINE_MAX, TIME_TRAVEL_EVENTS_MAX
+from replication.limits import GATHER_ROWS_MAX, PAGE_BYTES_MAX, SCAN_ROWS_MAX, SET_INLINE_MAX, TIME_TRAVEL_EVENTS_MAX
 from replication.refold import events_of
 from replication.snapshot import Snapshot
-from replication.stream_name import ancestors, is_prefix
+from replication.stream_name import ROOT, ancestors, is_prefix
 from replication.tables import LogRow, StreamRow
 
 
@@ -49,6 +49,7 @@ class StoredEvent:
     header: Header
     body: Body | None
     chain: bytes
+    size: int
 
 
 def stream_row(snapshot: Snapshot, name: str) -> StreamRow:
@@ -64,14 +65,23 @@ def stream_row(snapshot: Snapshot, name: str) -> StreamRow:
     return row
 
 
+def existing_row(snapshot: Snapshot, name: str) -> StreamRow:
+    """The row of a stream that exists.
+
+    Raises: UnknownStream; Unfoldable.
+    """
+    row = stream_row(snapshot, name)
+    if not row.exists:
+        raise UnknownStream(name, row.vector)
+    return row
+
+
 def resolve_stream(snapshot: Snapshot, name: str) -> StreamAnswer:
     """A stream as it is now.
 
     Raises: UnknownStream, where it does not exist; Unfoldable.
     """
-    row = stream_row(snapshot, name)
-    if not row.exists:
-        raise UnknownStream(name, row.vector)
+    row = existing_row(snapshot, name)
     sets: dict[str, tuple[str, ...]] = {}
     large: dict[str, int] = {}
     for field, count in sorted(row.sets.items()):
@@ -88,9 +98,7 @@ def live_members(snapshot: Snapshot, row: StreamRow, field: str, start: str = ""
         yield element, bool(removed(additions, row.cleared))
 
 
-def page_set(
-    snapshot: Snapshot, row: StreamRow, field: str, start: str, limit: int
-) -> tuple[list[str], str | None]:
+def page_set(snapshot: Snapshot, row: StreamRow, field: str, start: str, limit: int) -> tuple[list[str], str | None]:
     """Up to `limit` members from `start` on, and where the next page starts; short where many rows are dead."""
     page: list[str] = []
     for looked_at, (element, live) in enumerate(live_members(snapshot, row, field, start)):
@@ -184,15 +192,20 @@ def list_conflicts(snapshot: Snapshot, prefix: str, start: str, limit: int) -> t
 def stored_event(row: LogRow) -> StoredEvent:
     """A row of the log, decoded."""
     header = decode_header(row.encoded.header)
-    return StoredEvent(header, decode_body(header, row.encoded.body), row.chain)
+    return StoredEvent(header, decode_body(header, row.encoded.body), row.chain, row.encoded.size)
 
 
 Order = tuple[int, str, int]
 """(timestamp, origin, seq)."""
 
 
-def stream_log(snapshot: Snapshot, name: str, after: Order, limit: int) -> tuple[list[StoredEvent], bool]:
-    """Up to `limit` events of a stream by (timestamp, origin, seq), beyond `after`; and whether there are more.
+BEGINNING: Order = (0, "", 0)
+
+
+def stream_log(
+    snapshot: Snapshot, name: str, after: Order, limit: int
+) -> tuple[list[StoredEvent], Order | None]:
+    """Up to `limit` events of a stream by (timestamp, origin, seq), beyond `after`; and where the next page goes on.
 
     Raises: UnknownStream, where the stream never had events.
     """
@@ -202,31 +215,35 @@ def stream_log(snapshot: Snapshot, name: str, after: Order, limit: int) -> tuple
     page: list[StoredEvent] = []
     timestamp, origin, seq = after
     start = tables.history_key(row.number, timestamp, Dot(origin, seq + 1))
+    size = 0
     for _, dot in snapshot.history(row.number, start):
-        if len(page) == limit:
-            return page, True
+        if len(page) == limit or size >= PAGE_BYTES_MAX:
+            return page, _order(page[-1])
         stored = snapshot.event(dot)
         assert stored is not None, f"{dot} is in a history and not in the log"
         page.append(stored_event(stored))
-    return page, False
+        size += page[-1].size
+    return page, None
 
 
 def prefix_log(
     snapshot: Snapshot, prefix: str, after: Order, limit: int
 ) -> tuple[list[StoredEvent], Order | None]:
-    """As `stream_log`, for everything below a prefix; and where the next page goes on.
+    """As `stream_log`, for everything below a prefix. A transaction is never split between pages.
 
     Each origin's log is ordered by timestamp, so the logs are merged, each from a place found by bisection.
     """
     page: list[StoredEvent] = []
     merged = heapq.merge(*(_from_order(snapshot, origin, after) for origin in snapshot.heads), key=_order)
-    reached = after
+    reached, size = after, 0
     for looked_at, event in enumerate(merged):
-        if len(page) == limit or looked_at == SCAN_ROWS_MAX:
+        full = len(page) >= limit or looked_at >= SCAN_ROWS_MAX or size >= PAGE_BYTES_MAX
+        if full and event.header.index == 0:
             return page, reached
         reached = _order(event)
-        if prefix == "" or event.header.stream.startswith(prefix):
+        if event.header.stream.startswith(prefix):
             page.append(event)
+            size += event.size
     return page, None
 
 
@@ -248,16 +265,16 @@ def _from_order(snapshot: Snapshot, origin: str, after: Order) -> Iterator[Store
         yield stored_event(row)
 
 
-def changes(snapshot: Snapshot, name: str, after: VersionVector) -> Iterator[tuple[LogRow, StoredEvent | None]]:
-    """The events that `after` does not cover, in this node's arrival order; None for one outside stream or prefix.
+def changes(snapshot: Snapshot, name: str, after: VersionVector) -> Iterator[tuple[StoredEvent, bool]]:
+    """The events that `after` does not cover, in this node's arrival order; and whether each is of stream or prefix.
 
-    Whoever reads on may remember the dots of all rows that passed, those outside too, as covered.
+    Whoever reads on may remember all that passed as covered, and once it ends, everything held.
     """
     few = None if is_prefix(name) else _few_beyond(snapshot, name, after)
     for stored in missing(snapshot, after) if few is None else few:
         event = stored_event(stored)
         stream = event.header.stream
-        yield stored, event if name in ("", stream) or name in ancestors(stream) else None
+        yield event, name in (ROOT, stream) or name in ancestors(stream)
 
 
 def _few_beyond(snapshot: Snapshot, name: str, after: VersionVector) -> list[LogRow] | None:

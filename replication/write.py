@@ -88,9 +88,7 @@ def write(batch: Batch, command: Command, writer: Writer, now_ms: int) -> Writte
         append(batch, header, encoded, body)
     return Written(
         timestamp,
-        tuple(
-            _written(header, plan.held) for plan, (header, _, _) in zip(plans, events, strict=True)
-        ),
+        tuple(_written(header, plan.held) for plan, (header, _, _) in zip(plans, events, strict=True)),
     )
 
 

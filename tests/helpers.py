@@ -1,4 +1,4 @@
-"""What the tests share: replicas in temporary directories, writing, exchanging, comparing, and verifying at the end."""
+"""What the tests share: replicas in temporary directories, writing, exchanging, comparing, verifying at the end."""
 
 import random
 from collections.abc import Iterable
@@ -11,11 +11,11 @@ from crdt.reference import resolve
 from crdt.version_vector import VersionVector
 from replication.admission import Transaction
 from replication.command import Command, Draft, Written
+from replication.errors import UnknownStream
 from replication.event import decode_body, decode_header, meaning
 from replication.exchange import claims, lacking
 from replication.messages import Digest
 from replication.queries import missing, resolve_stream
-from replication.errors import UnknownStream
 from replication.replica import Applied, Arrival, Replica
 from replication.stream_name import is_prefix
 from replication.verify import verify
@@ -76,9 +76,7 @@ class Node:
         actor: str = "anonymous",
     ) -> Written:
         """Write one event."""
-        return self.run(
-            Command((Draft(stream, operations(set, add, remove, delete), context=context),), actor=actor)
-        )
+        return self.run(Command((Draft(stream, operations(set, add, remove, delete), context=context),), actor=actor))
 
     def apply(self, transactions: Iterable[Transaction]) -> Applied:
         """Take in what a peer sent."""
@@ -141,7 +139,9 @@ class Node:
         """Every row of the store: what must not change where nothing may."""
         with self.replica.read() as snapshot:
             return [
-                (table.encode() + b":" + key, row) for table in snapshot.store.dbs for key, row in snapshot.walk(table)
+                (table.encode() + b":" + key, row)
+                for table in snapshot.store.dbs
+                for key, row in snapshot.walk(table)
             ]
 
 

@@ -1,0 +1,99 @@
+"""`atoll serve`: one region's node."""
+
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import trio
+from cyclopts import Parameter
+
+from node.configuration import configure, read_file
+from node.seams import SystemClock, system_entropy
+from node.server import listen, url_of
+from node.server import serve as serve_node
+from node.service import Node
+from node.transport import HttpTransport
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+async def serve(
+    *,
+    config: Path | None = None,
+    region: str | None = None,
+    data: Path | None = None,
+    listen: str | None = None,
+    peer: Annotated[list[str] | None, Parameter(negative=())] = None,
+    cluster: str | None = None,
+    gossip_interval_ms: int | None = None,
+    max_drift_ms: int | None = None,
+    map_bytes: int | None = None,
+    lost: Annotated[list[str] | None, Parameter(negative=())] = None,
+) -> None:
+    """Run one region's node until it is told to stop (SIGINT, SIGTERM).
+
+    What is not given is taken from the file; what stands in neither has a default.
+
+    Parameters
+    ----------
+    config
+        A TOML file of the keys below, with underscores, and `peers` for all peers. Unknown keys are refused.
+    region
+        This node's place, such as eu-west.
+    data
+        Directory of the store, made where it is absent.
+    listen
+        HOST:PORT for clients and peers [127.0.0.1:8080]. There is no authentication yet.
+    peer
+        URL of another region's node; once for each.
+    cluster
+        Name of the cluster [atoll].
+    gossip_interval_ms
+        Mean time between repairs from a random peer [1000].
+    max_drift_ms
+        How far ahead of a receiver's clock a timestamp may be; the same in the whole cluster [60000].
+    map_bytes
+        The most that the store may grow to, in bytes.
+    lost
+        ORIGIN.SEQ: the last event of an origin whose disk was lost; once for each.
+    """
+    given: dict[str, Any] = {
+        "region": region,
+        "data": None if data is None else str(data),
+        "listen": listen,
+        "peers": peer,
+        "cluster": cluster,
+        "gossip_interval_ms": gossip_interval_ms,
+        "max_drift_ms": max_drift_ms,
+        "map_bytes": map_bytes,
+        "lost": lost,
+    }
+    values = {} if config is None else read_file(config)
+    values |= {name: value for name, value in given.items() if value is not None}
+    await _serve(values)
+
+
+async def _serve(values: dict[str, Any]) -> None:
+    configuration = configure(values)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=LOG_FORMAT)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    listener = listen(*configuration.address)
+    url = url_of(listener)
+    transport = HttpTransport()
+
+    def started(node: Node) -> None:
+        print(f"{configuration.region} serves {url} as {node.replica.origin}", flush=True)
+
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+
+        async def stop() -> None:
+            async for _ in signals:
+                return
+
+        try:
+            await serve_node(configuration, listener, SystemClock(), transport, system_entropy(), stop, started)
+        finally:
+            listener.close()
+            await transport.aclose()

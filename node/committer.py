@@ -1,0 +1,117 @@
+"""Group commit: jobs that wait together share one turn, one LMDB transaction and one sync of the disk.
+
+A thread of its own takes everything that waits, runs the turn, and hands the outcomes back to trio. While a commit
+syncs, the next batch gathers; so the batch adapts to the load and no job waits for a timer. Between jobs the thread
+clears away what deletes left behind.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import trio
+
+from node.seams import Clock
+from replication.errors import Refused
+from replication.limits import BATCH_BYTES_MAX, BATCH_COMMANDS_MAX
+from replication.replica import Job, Outcome, Replica
+
+WAITING_MAX = 16_384
+"""Jobs that may wait; one more is refused."""
+
+log = logging.getLogger("atoll.committer")
+
+
+class Overloaded(Refused):
+    """More jobs wait than may."""
+
+
+class TurnFailed(Refused):
+    """A turn that our own mistake ended. It was rolled back whole."""
+
+
+@dataclass(eq=False)
+class _Waiting:
+    job: Job
+    size: int
+    done: trio.Event = field(default_factory=trio.Event)
+    outcome: Outcome | None = None
+
+
+class Committer:
+    """The one writer of a replica. `on_commit` is called in trio's thread after every turn that did something."""
+
+    def __init__(self, replica: Replica, clock: Clock, on_commit: Callable[[], None]) -> None:
+        self._replica = replica
+        self._clock = clock
+        self._on_commit = on_commit
+        self._queue: deque[_Waiting] = deque()
+        self._wake = threading.Condition()
+        self._closing = False
+        self._token = trio.lowlevel.current_trio_token()
+        self._thread = threading.Thread(target=self._run, name="atoll-committer", daemon=True)
+        self._thread.start()
+
+    async def submit(self, job: Job, size: int = 0) -> Outcome:
+        """Do the job in a turn to come; what became of it. Units: `size` is about the job's bytes.
+
+        A caller that is cancelled while it waits has not undone the job.
+        Raises: Overloaded.
+        """
+        waiting = _Waiting(job, size)
+        with self._wake:
+            if self._closing or len(self._queue) >= WAITING_MAX:
+                raise Overloaded("this node is shutting down" if self._closing else "too many writes wait")
+            self._queue.append(waiting)
+            self._wake.notify()
+        await waiting.done.wait()
+        assert waiting.outcome is not None
+        return waiting.outcome
+
+    async def close(self) -> None:
+        """Do what waits, then end the thread."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(self._thread.join)
+
+    def _run(self) -> None:
+        while (batch := self._take()) is not None:
+            try:
+                outcomes = self._replica.turn([waiting.job for waiting in batch], self._clock.now_ms())
+            except Exception:  # our own mistake: rolled back and logged, and the node lives on
+                log.exception("a turn failed, and was rolled back")
+                outcomes = [TurnFailed("this node made a mistake; nothing was written") for _ in batch]
+            if batch:
+                self._hand_back(batch, outcomes)
+
+    def _take(self) -> list[_Waiting] | None:
+        """The next batch; empty where there is only clearing away to do; None at the end."""
+        with self._wake:
+            while not self._queue:
+                if self._closing:
+                    return None
+                if self._replica.mirror.purging and not self._replica.failed:
+                    return []
+                self._wake.wait()
+            batch = [self._queue.popleft()]
+            size = batch[0].size
+            while self._queue and len(batch) < BATCH_COMMANDS_MAX and size + self._queue[0].size <= BATCH_BYTES_MAX:
+                batch.append(self._queue.popleft())
+                size += batch[-1].size
+            return batch
+
+    def _hand_back(self, batch: list[_Waiting], outcomes: list[Outcome]) -> None:
+        def deliver() -> None:
+            for waiting, outcome in zip(batch, outcomes, strict=True):
+                waiting.outcome = outcome
+                waiting.done.set()
+            self._on_commit()
+
+        try:
+            self._token.run_sync_soon(deliver)
+        except trio.RunFinishedError:
+            log.warning("the node ended before %d outcomes could be handed back", len(batch))

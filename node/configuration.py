@@ -1,0 +1,135 @@
+"""What an operator decides about one node. Read from a TOML file, from options of `atoll serve`, or both.
+
+Every field says its meaning, unit, range and trade-off; unknown keys are refused. `docs/configuration.md` is held
+to this file by a test.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta
+
+from replication.origin import is_region
+from replication.replica import MAX_DRIFT_MS
+from replication.store import MAP_BYTES
+from replication.tokens import parse_dot
+
+
+class ConfigurationError(Exception):
+    """A configuration that cannot be used, and why."""
+
+
+class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One node's configuration."""
+
+    region: Annotated[str, Meta(description="This node's place, of a-z, 0-9 and '-', 1 to 32 characters.")]
+    data: Annotated[str, Meta(description="Directory of the store. Local disk: LMDB maps it into memory.")]
+    listen: Annotated[
+        str,
+        Meta(
+            description="HOST:PORT for clients and peers; port 0 takes a free one. There is no authentication yet:"
+            " beyond loopback, put a proxy in front that has some."
+        ),
+    ] = "127.0.0.1:8080"
+    peers: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="URLs of other regions' nodes. Any connected graph converges; a link named on one side is"
+            " used both ways."
+        ),
+    ] = ()
+    cluster: Annotated[
+        str, Meta(description="Name of the cluster. Nodes of different clusters never exchange events.")
+    ] = "atoll"
+    gossip_interval_ms: Annotated[
+        int,
+        Meta(
+            ge=10,
+            le=60_000,
+            description="Mean time between repairs from a random peer. Pushes at commit do not wait for it: lower"
+            " mends lost pushes sooner, higher idles cheaper.",
+        ),
+    ] = 1_000
+    max_drift_ms: Annotated[
+        int,
+        Meta(
+            ge=1_000,
+            le=3_600_000,
+            description="How far ahead of a receiver's clock a timestamp may be; the same in the whole cluster. Lower"
+            " bounds what a wrong clock can do, higher tolerates worse clocks.",
+        ),
+    ] = MAX_DRIFT_MS
+    map_bytes: Annotated[
+        int,
+        Meta(
+            ge=1 << 20,
+            description="The most that the store may grow to. Address space, not memory or disk; a write beyond it"
+            " answers 507 and reads go on.",
+        ),
+    ] = MAP_BYTES
+    lost: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Dots ORIGIN.SEQ after which an origin's events are declared lost with their disk. Tokens"
+            " that name later ones answer 410 instead of waiting; the same in the whole cluster."
+        ),
+    ] = ()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port to listen on."""
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+    @property
+    def lost_after(self) -> dict[str, int]:
+        """The last seq that is not lost, of each origin that lost some."""
+        dots = [parse_dot(text) for text in self.lost]
+        return {dot.origin: dot.seq for dot in dots if dot is not None}
+
+
+def configure(values: dict[str, Any]) -> Configuration:
+    """A configuration from plain values.
+
+    Raises: ConfigurationError, naming the key.
+    """
+    try:
+        configuration = msgspec.convert(values, Configuration)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(str(error)) from None
+    _check(configuration)
+    return configuration
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The values of a TOML file.
+
+    Raises: ConfigurationError, where it cannot be read.
+    """
+    try:
+        values: dict[str, Any] = msgspec.toml.decode(path.read_bytes())
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}") from None
+    except msgspec.DecodeError as error:
+        raise ConfigurationError(f"{path}: {error}") from None
+    return values
+
+
+def _check(configuration: Configuration) -> None:
+    for name in ("region", "cluster"):
+        if not is_region(getattr(configuration, name)):
+            raise ConfigurationError(f"{name}: must be of a-z, 0-9 and '-', 1 to 32 characters")
+    host, colon, port = configuration.listen.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65_535:
+        raise ConfigurationError(f"listen: {configuration.listen!r} is not HOST:PORT")
+    for url in configuration.peers:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigurationError(f"peers: {url!r} is not an http or https URL")
+    if len(set(configuration.peers)) != len(configuration.peers):
+        raise ConfigurationError("peers: a URL comes twice")
+    for dot in configuration.lost:
+        if parse_dot(dot) is None:
+            raise ConfigurationError(f"lost: {dot!r} is not a dot, such as eu-west.5f2c9a10.12")

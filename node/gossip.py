@@ -1,0 +1,279 @@
+"""Gossip: push at commit, pull from a random peer now and then, answer those who call.
+
+A push sends a peer what it is known to lack, one message in flight a peer, so commits in between share the next
+one and each event normally crosses a link once. The jittered pull repairs whatever pushes missed. A peer that does
+not answer is left alone for a while that doubles. What arrives is committed and wakes the pushes in turn, so a
+region that is cut off from one peer is reached through another.
+"""
+
+import logging
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+
+import trio
+
+from node.seams import Clock, Transport, Unreachable
+from replication import messages
+from replication.admission import LeftOut, Transaction
+from replication.errors import PeerError, Refused
+from replication.exchange import Comparison, claims, compare, lacking
+from replication.limits import ORIGINS_MAX
+from replication.messages import Digest, Events, Fork, Message, Received, Refusal
+from replication.origin import region_of
+from replication.replica import Applied, Arrival, Job, NewIncarnation, Outcome, Replica
+from replication.withheld import WithheldTransactions
+
+BACKOFF_MAX_S = 5.0
+INTRODUCTION_S = 2.0
+LOGGED_MAX = 1_000
+
+log = logging.getLogger("atoll.gossip")
+
+Submit = Callable[[Job, int], Awaitable[Outcome]]
+
+
+@dataclass(eq=False)
+class Peer:
+    """What is known of one peer. Shape: `digest` is the newest it sent; None before the first."""
+
+    url: str
+    origin: str | None = None
+    digest: Digest | None = None
+    failures: int = 0
+    error: str | None = None
+    last_answer_ms: int | None = None
+    retry_at: float = 0.0
+    wake: trio.Event = field(default_factory=trio.Event)
+
+
+class Gossip:
+    """One node's exchange with its peers."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        submit: Submit,
+        transport: Transport,
+        clock: Clock,
+        entropy: random.Random,
+        peers: Iterable[str],
+        interval_s: float,
+    ) -> None:
+        self.peers = [Peer(url) for url in peers]
+        self.refusals: Counter[str] = Counter()
+        self.forks: dict[tuple[str, int], tuple[Fork, str, str]] = {}
+        self.withheld = WithheldTransactions()
+        self._replica = replica
+        self._submit = submit
+        self._transport = transport
+        self._clock = clock
+        self._entropy = entropy
+        self._interval_s = interval_s
+        self._vectors: dict[str, tuple[str, dict[str, int]]] = {}
+        self._logged: set[tuple[str, ...]] = set()
+
+    async def run(self) -> None:
+        """Push and pull until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for peer in self.peers:
+                nursery.start_soon(self._push_forever, peer)
+            nursery.start_soon(self._pull_forever)
+
+    async def introduce(self) -> None:
+        """Hear from every peer once, or for two seconds: a node that was rolled back learns so before it writes."""
+        with trio.move_on_after(INTRODUCTION_S):
+            async with trio.open_nursery() as nursery:
+                for peer in self.peers:
+                    nursery.start_soon(self._pull, peer)
+
+    def committed(self) -> None:
+        """Something was committed: whoever lacks it is due a push."""
+        for peer in self.peers:
+            peer.wake.set()
+
+    def vectors(self) -> dict[str, dict[str, int]]:
+        """The newest known vector of every region's node, by origin."""
+        known = dict(self._vectors.values())
+        known[self._replica.origin] = self._replica.vector
+        return known
+
+    # --- answering
+
+    async def answer(self, data: bytes) -> tuple[bytes, bool]:
+        """The answer to a peer's message, and whether the message could be taken at all."""
+        try:
+            received = messages.decode(data, self._replica.meta.cluster)
+        except PeerError as error:
+            self._count(error.reason, error.detail)
+            return self._encode(Refusal(self._digest(), error.reason, error.detail)), False
+        comparison = await self._hear(received)
+        match received.message:
+            case Digest() as digest:
+                with self._replica.read() as snapshot:
+                    transactions = lacking(snapshot, digest)
+                ours = self._digest(comparison.forks)
+                return self._encode(Events(ours, transactions) if transactions else ours), True
+            case Events(_, transactions):
+                applied = await self._apply(transactions)
+                return self._encode(self._after(applied, comparison)), True
+            case Refusal():
+                return self._encode(self._digest(comparison.forks)), True
+
+    def _after(self, applied: Applied, comparison: Comparison) -> Message:
+        ours = self._digest(comparison.forks)
+        if not applied.left_out:
+            return ours
+        first = applied.left_out[0]
+        return Refusal(ours, first.reason, f"{len(applied.left_out)} left out; the first: {first.detail}"[:1024])
+
+    def _digest(self, forks: tuple[Fork, ...] = ()) -> Digest:
+        now_ms = self._clock.now_ms()
+        heads = claims(self._replica.mirror.heads)
+        return Digest(heads, now_ms, self.vectors(), self.withheld.stated(now_ms), forks[:ORIGINS_MAX])
+
+    def _encode(self, message: Message) -> bytes:
+        return messages.encode(message, self._replica.meta.cluster, self._replica.origin)
+
+    # --- hearing
+
+    async def _hear(self, received: Received) -> Comparison:
+        """Take in what a message's digest says: forks, vectors, and whether this node was rolled back."""
+        message = received.message
+        digest = message if isinstance(message, Digest) else message.digest
+        with self._replica.read() as snapshot:
+            comparison = compare(snapshot, digest)
+        for fork in comparison.forks:
+            self._note_fork(fork, received.sender, digest)
+        self._learn_vectors(received.sender, digest)
+        own = digest.heads.get(self._replica.origin)
+        if own is not None and own.seq > self._replica.vector.get(self._replica.origin, 0):
+            before = self._replica.origin
+            await self._do(NewIncarnation(before, own.seq), 0)
+            if self._replica.origin != before:
+                log.warning(
+                    "%s holds %s up to %d, beyond this store: it was rolled back, and goes on as %s",
+                    received.sender, before, own.seq, self._replica.origin,
+                )  # fmt: skip
+        return comparison
+
+    def _note_fork(self, fork: Fork, sender: str, digest: Digest) -> None:
+        theirs = {(one.origin, one.seq): one.chain for one in digest.forks}
+        claim = digest.heads.get(fork.origin)
+        chain = theirs.get((fork.origin, fork.seq)) or (claim.chain if claim else b"")
+        where = (fork.origin, fork.seq)
+        if where not in self.forks and len(self.forks) < LOGGED_MAX:
+            log.error(
+                "fork: %s.%d is %s here and %s at %s; one side wrote with a cloned or rolled-back store",
+                fork.origin, fork.seq, fork.chain.hex(), chain.hex(), sender,
+            )  # fmt: skip
+            self.refusals["fork"] += 1
+            self.forks[where] = (fork, sender, chain.hex())
+
+    def _learn_vectors(self, sender: str, digest: Digest) -> None:
+        stated = {origin: dict(vector) for origin, vector in digest.vectors.items()}
+        stated[sender] = {origin: claim.seq for origin, claim in digest.heads.items()}
+        for origin, vector in stated.items():
+            known = self._vectors.get(region_of(origin))
+            newer = sum(vector.values()) >= sum(known[1].values()) if known else len(self._vectors) < ORIGINS_MAX - 1
+            if newer and region_of(origin) != self._replica.meta.region:
+                self._vectors[region_of(origin)] = (origin, vector)
+
+    async def _apply(self, transactions: tuple[Transaction, ...]) -> Applied:
+        size = sum(event.size for transaction in transactions for event in transaction)
+        outcome = await self._do(Arrival(transactions), size)
+        if not isinstance(outcome, Applied):
+            return Applied(0, (LeftOut("", 0, "store", str(outcome)),))
+        self.withheld.note(outcome.left_out, self._clock.now_ms())
+        for one in outcome.left_out:
+            self._count(one.reason, one.detail, one.origin)
+        return outcome
+
+    async def _do(self, job: Job, size: int) -> Outcome:
+        try:
+            return await self._submit(job, size)
+        except Refused as refusal:
+            return refusal
+
+    def _count(self, reason: str, detail: str, origin: str = "") -> None:
+        """Count a refusal; log the first of its kind."""
+        self.refusals[reason] += 1
+        if (reason, origin) not in self._logged and len(self._logged) < LOGGED_MAX:
+            self._logged.add((reason, origin))
+            log.warning("left out of what a peer sent: %s: %s", reason, detail)
+
+    # --- calling
+
+    async def _call(self, peer: Peer, message: Message) -> Received:
+        """One message to a peer; its answer. Raises: Unreachable."""
+        try:
+            data = await self._transport.call(peer.url, self._encode(message))
+            received = messages.decode(data, self._replica.meta.cluster)
+        except (Unreachable, PeerError) as error:
+            self._failed(peer, error)
+            raise Unreachable(str(error)) from None
+        await self._hear(received)
+        message_heard = received.message
+        peer.digest = message_heard if isinstance(message_heard, Digest) else message_heard.digest
+        peer.origin = received.sender
+        peer.failures, peer.error, peer.retry_at = 0, None, 0.0
+        peer.last_answer_ms = self._clock.now_ms()
+        return received
+
+    def _failed(self, peer: Peer, error: Unreachable | PeerError) -> None:
+        if isinstance(error, PeerError):
+            self._count(error.reason, f"{peer.url}: {error.detail}", peer.url)
+        elif peer.failures == 0:
+            log.info("%s does not answer: %s", peer.url, error)
+        peer.failures += 1
+        peer.error = str(error)
+        delay = min(BACKOFF_MAX_S, self._interval_s * 2 ** min(peer.failures - 1, 16))
+        peer.retry_at = trio.current_time() + delay * self._entropy.uniform(0.5, 1.0)
+
+    async def _pull(self, peer: Peer) -> None:
+        """Take in what the peer has more, message by message."""
+        try:
+            while True:
+                received = await self._call(peer, self._digest())
+                if not isinstance(received.message, Events):
+                    break
+                applied = await self._apply(received.message.transactions)
+                if not applied.events:
+                    break
+        except Unreachable:
+            return
+        peer.wake.set()
+
+    async def _push(self, peer: Peer) -> None:
+        """Send the peer what it lacks, message by message, as long as that moves it on."""
+        while peer.digest is not None:
+            known = peer.digest
+            with self._replica.read() as snapshot:
+                transactions = lacking(snapshot, known)
+            if not transactions:
+                return
+            received = await self._call(peer, Events(self._digest(), transactions))
+            if isinstance(received.message, Events) or _unmoved(known, peer.digest):
+                return
+
+    async def _push_forever(self, peer: Peer) -> None:
+        while True:
+            await peer.wake.wait()
+            peer.wake = trio.Event()
+            await trio.sleep_until(peer.retry_at)
+            try:
+                await self._push(peer)
+            except Unreachable:
+                peer.wake.set()
+
+    async def _pull_forever(self) -> None:
+        while True:
+            await trio.sleep(self._interval_s * self._entropy.uniform(0.5, 1.5))
+            due = [peer for peer in self.peers if peer.retry_at <= trio.current_time()]
+            if due:
+                await self._pull(self._entropy.choice(due))
+
+
+def _unmoved(before: Digest, after: Digest | None) -> bool:
+    return after is not None and before.heads == after.heads and before.left_out == after.left_out

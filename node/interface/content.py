@@ -1,0 +1,101 @@
+"""Bodies in and out: JSON and msgpack, read strictly, written canonically.
+
+Read: no key twice, no NaN, no integer beyond 64 bits, no lone surrogate, no nesting without end. Written: keys in
+UTF-8 byte order, no blanks, a final newline; so equal states have equal bytes in every region (I4).
+"""
+
+import json
+from typing import Any
+
+from node.interface.problems import Problem
+from replication.errors import Malformed
+from replication.limits import VALUE_DEPTH_MAX
+from replication.packing import pack, unpack
+
+JSON_TYPE = "application/json"
+MERGE_PATCH_TYPE = "application/merge-patch+json"
+MSGPACK_TYPE = "application/vnd.msgpack"
+PROBLEM_TYPE = "application/problem+json"
+BODY_BYTES_MAX = 4 * 1024 * 1024
+"""A request's body, as it is sent."""
+BODY_DEPTH_MAX = VALUE_DEPTH_MAX + 4
+
+
+def dump_json(value: Any) -> bytes:
+    """The canonical form."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.encode() + b"\n"
+
+
+def dump_msgpack(value: Any) -> bytes:
+    """The same value as msgpack, keys in the same order."""
+    return pack(_sorted(value))
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    if isinstance(value, list | tuple):
+        return [_sorted(item) for item in value]
+    return value
+
+
+def parse(data: bytes, media_type: str) -> Any:
+    """Read a body.
+
+    Raises: Problem (malformed), saying where.
+    """
+    value = _parse_msgpack(data) if media_type == MSGPACK_TYPE else _parse_json(data)
+    _check_depth(value, 0)
+    return value
+
+
+def _parse_msgpack(data: bytes) -> Any:
+    try:
+        return unpack(data)
+    except Malformed as error:
+        raise Problem("malformed", f"the body is {error}", {"field": "body"}) from None
+
+
+def _parse_json(data: bytes) -> Any:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise Problem("malformed", f"the body is not UTF-8, at byte {error.start}", {"field": "body"}) from None
+    try:
+        return json.loads(text, object_pairs_hook=_distinct, parse_constant=_refuse_constant, parse_int=_integer)
+    except RecursionError:
+        raise Problem("malformed", "the body is nested too deep", {"field": "body"}) from None
+    except json.JSONDecodeError as error:
+        detail = f"the body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        raise Problem("malformed", detail, {"field": "body"}) from None
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys: set[str] = set()
+    for key, _ in pairs:
+        if key in keys:
+            raise Problem("malformed", "an object has the same key twice", {"field": _printable(key)})
+        keys.add(key)
+    return dict(pairs)
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()[:200]
+
+
+def _refuse_constant(name: str) -> Any:
+    raise Problem("malformed", f"{name} is not JSON", {"field": "body"})
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > 20:
+        raise Problem("malformed", "an integer is beyond 64 bits", {"field": "body"})
+    return int(digits)
+
+
+def _check_depth(value: Any, depth: int) -> None:
+    if depth > BODY_DEPTH_MAX:
+        raise Problem("malformed", f"the body is nested deeper than {BODY_DEPTH_MAX} levels", {"field": "body"})
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _check_depth(item, depth + 1)

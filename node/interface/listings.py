@@ -1,0 +1,79 @@
+"""Lists of streams: below a prefix, many at once, and those with live conflicts."""
+
+from typing import Any
+
+from node.interface.conditions import wait_causal
+from node.interface.cursors import next_link, text_position
+from node.interface.drafts import check_object
+from node.interface.problems import problem_of
+from node.interface.reply import Reply
+from node.interface.request import Request
+from node.interface.streams import show, show_conflicts
+from replication.errors import Invalid, Refused, TooLarge
+from replication.limits import PAGE_BYTES_MAX, PAGE_MAX
+from replication.queries import list_conflicts, list_streams, resolve_stream, stream_row
+from replication.snapshot import Snapshot
+from replication.stream_name import check_name, check_stream, is_prefix
+from replication.tokens import format_token
+
+RESOLVE_BYTES_MAX = 4 * PAGE_BYTES_MAX
+
+
+async def read_prefix(request: Request) -> Reply:
+    """List the streams that exist below a prefix, by name."""
+    await wait_causal(request)
+    start = text_position(request)
+    with request.node.replica.read() as snapshot:
+        page, following = list_streams(snapshot, request.name, start, request.limit)
+        token = format_token(request.name, snapshot.prefix(request.name))
+    shown = {
+        "prefix": request.name,
+        "streams": [{"stream": name, "token": format_token(name, vector)} for name, vector in page],
+        "token": token,
+    }
+    plain = not start and following is None
+    variant = "" if plain else f"{start}|{request.limit}"
+    return Reply(shown, headers=next_link(request, following), token=token, variant=variant)
+
+
+async def resolve_many(request: Request) -> Reply:
+    """Read many streams at once."""
+    value, _ = await request.document()
+    names = check_object(value, ("streams",)).get("streams")
+    if not isinstance(names, list):
+        raise Invalid("streams", "must be a list of stream names")
+    if len(names) > PAGE_MAX:
+        raise TooLarge(f"{len(names)} streams are asked for; at most {PAGE_MAX} are allowed")
+    checked = [check_stream(name, f"streams[{place}]") for place, name in enumerate(names)]
+    await wait_causal(request)
+    with request.node.replica.read() as snapshot:
+        if sum(row.size for name in checked if (row := snapshot.stream(name))) > RESOLVE_BYTES_MAX:
+            raise TooLarge(f"the streams have more than {RESOLVE_BYTES_MAX} bytes together; ask for fewer at once")
+        return Reply({"streams": [resolve_or_problem(snapshot, name) for name in checked]})
+
+
+def resolve_or_problem(snapshot: Snapshot, name: str) -> dict[str, Any]:
+    """A stream resolved, or why not, as an item of a list."""
+    try:
+        return show(resolve_stream(snapshot, name))
+    except Refused as refusal:
+        return {"stream": name, **problem_of(refusal).document}
+
+
+async def read_conflicts(request: Request) -> Reply:
+    """List the streams with live conflicts, both sides of each."""
+    prefix = check_name(request.query.get("prefix", ""), "prefix")
+    if not is_prefix(prefix):
+        raise Invalid("prefix", "ends with '/'")
+    await wait_causal(request)
+    with request.node.replica.read() as snapshot:
+        names, following = list_conflicts(snapshot, prefix, text_position(request), request.limit)
+        shown = [_conflicted(snapshot, name) for name in names]
+    return Reply({"conflicts": shown}, headers=next_link(request, following))
+
+
+def _conflicted(snapshot: Snapshot, name: str) -> dict[str, Any]:
+    row = stream_row(snapshot, name)
+    lost = show_conflicts(snapshot, row.registers)
+    fields = {field: {"value": row.registers[field][0].value, "lost": writes} for field, writes in lost.items()}
+    return {"stream": name, "fields": fields, "token": format_token(name, row.vector)}

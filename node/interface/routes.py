@@ -1,0 +1,117 @@
+"""The route table: what dispatches, what documents itself at /openapi.json, and what tests walk.
+
+A path is fixed, or a collection followed by a name: `{stream}`, `{prefix}/` (ending in a slash, or empty: the root),
+or `{dot}`. Names are taken from the raw path by one parser.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from node.interface import changes, events, listings, openapi, peers, status, streams, transactions
+from node.interface.problems import Problem
+from node.interface.reply import Rendered, Reply, Stream
+from node.interface.request import Request
+from replication.stream_name import is_prefix, parse_path
+
+Handler = Callable[[Request], Awaitable[Reply | Rendered | Stream]]
+
+PAGED = {
+    "limit": "Items a page [100, at most 1,000]",
+    "cursor": "Where the page before ended, from its Link header",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One method of one path. Shape: `query` maps each parameter to what it does."""
+
+    method: str
+    path: str
+    handler: Handler
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: str | None = None
+
+    @property
+    def summary(self) -> str:
+        return (self.handler.__doc__ or "").strip().splitlines()[0]
+
+
+async def read_openapi(request: Request) -> Reply:
+    """This interface, as OpenAPI 3.1."""
+    return Reply(openapi.describe(ROUTES))
+
+
+ROUTES: tuple[Route, ...] = (
+    Route("POST", "/streams/{stream}", streams.write_event, body="event"),
+    Route("PATCH", "/streams/{stream}", streams.merge_patch, body="merge-patch"),
+    Route("DELETE", "/streams/{stream}", streams.delete_stream),
+    Route(
+        "GET",
+        "/streams/{stream}",
+        streams.read_stream,
+        {
+            "conflicts": "true adds the writes that lost",
+            "at": "A token of this stream, or a time: the stream as it was",
+            "set": "One set, paged",
+            "contains": "With set: whether it has this element",
+            **PAGED,
+        },
+    ),
+    Route("GET", "/streams/{prefix}/", listings.read_prefix, PAGED),
+    Route("GET", "/events/{stream}", events.read_events, PAGED),
+    Route("GET", "/events/{prefix}/", events.read_events, PAGED),
+    Route("GET", "/dots/{dot}", events.read_dot),
+    Route(
+        "GET",
+        "/changes",
+        changes.read_changes,
+        {
+            "prefix": "A stream, or a prefix with its final slash [the root]",
+            "after": "A token or cursor of it; `now` starts with what comes next",
+            "wait": "Seconds to wait for a change [0, at most 30]",
+            "form": "`events`, or `resolved` for each changed stream once [events]",
+            "limit": PAGED["limit"],
+        },
+    ),
+    Route("POST", "/transactions", transactions.write_transaction, body="transaction"),
+    Route("POST", "/resolve", listings.resolve_many, body="streams"),
+    Route("GET", "/conflicts", listings.read_conflicts, {"prefix": "Only below this prefix", **PAGED}),
+    Route("POST", "/gossip", peers.exchange, body="message"),
+    Route("GET", "/status", status.read_status),
+    Route("GET", "/healthz", status.read_health),
+    Route("GET", "/readyz", status.read_readiness),
+    Route("GET", "/openapi.json", read_openapi),
+    Route("GET", "/", status.read_status),
+)
+
+_COLLECTIONS = {"streams", "events", "dots"}
+
+
+def find(method: str, path: bytes) -> tuple[Route, str]:
+    """The route of a request, and the name that its path ends in.
+
+    Raises: Problem (unknown-route, method-not-allowed with `Allow`); Invalid, for a name that is none.
+    """
+    template, name = _template(path)
+    here = {route.method: route for route in ROUTES if route.path == template}
+    if not here:
+        raise Problem("unknown-route", "nothing is at this path; /openapi.json lists what is")
+    if method == "HEAD" and "GET" in here:
+        method = "GET"
+    if method not in here:
+        allowed = sorted({*here, "HEAD"} if "GET" in here else here)
+        detail = f"{method[:32]} is not for this path; it takes {', '.join(allowed)}"
+        raise Problem("method-not-allowed", detail, headers={"allow": ", ".join(allowed)})
+    return here[method], name
+
+
+def _template(path: bytes) -> tuple[str, str]:
+    collection, slash, rest = path.removeprefix(b"/").partition(b"/")
+    kind = collection.decode("ascii", "replace")
+    if kind not in _COLLECTIONS or not slash:
+        return path.decode("ascii", "replace"), ""
+    if kind == "dots":
+        return "/dots/{dot}", rest.decode("ascii", "replace")
+    name = parse_path(rest)
+    return f"/{kind}/{{prefix}}/" if is_prefix(name) else f"/{kind}/{{stream}}", name
+

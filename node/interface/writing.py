@@ -1,0 +1,94 @@
+"""From a command to an answer: idempotency, waiting, the shared commit, and what the writer is told.
+
+Order: actor, idempotency, Causal-After, conditions (in the turn, against the state that its batch has reached).
+"""
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+from node.interface.moments import format_timestamp
+from node.interface.problems import Problem
+from node.interface.reply import Reply
+from node.interface.request import Request
+from replication import tables
+from replication.command import Command, Written, WrittenEvent
+from replication.errors import Refused
+from replication.event import FINGERPRINT_BYTES
+from replication.limits import ACTOR_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX
+from replication.tokens import format_token
+from replication.values import check_text
+
+ANONYMOUS = "anonymous"
+
+
+def actor_of(request: Request) -> str:
+    """Who writes: what the `Atoll-Actor` header claims. There is no authentication yet that would prove it."""
+    claimed = request.header("atoll-actor")
+    return ANONYMOUS if claimed is None else check_text(claimed, "Atoll-Actor", ACTOR_BYTES_MAX)
+
+
+async def perform(request: Request, command: Command, body: bytes, wait: Callable[[], Awaitable[None]]) -> Written:
+    """Write a command, once. `wait` waits for whatever the request names first.
+
+    A request with an idempotency key that was answered before is answered so again, without waiting.
+    Raises: Refused, or Problem (request-in-flight).
+    """
+    actor = actor_of(request)
+    key = request.header("idempotency-key")
+    if key is None:
+        await wait()
+        return await _submit(request, replace(command, actor=actor), len(body))
+    check_text(key, "Idempotency-Key", IDEMPOTENCY_KEY_BYTES_MAX)
+    in_flight = request.node.requests_in_flight
+    if (actor, key) in in_flight:
+        raise Problem("request-in-flight", "the first request with this key is still being answered; ask again later")
+    in_flight.add((actor, key))
+    try:
+        if not _known(request, actor, key):
+            await wait()
+        named = replace(command, actor=actor, request=(key, _fingerprint(request, body)))
+        return await _submit(request, named, len(body))
+    finally:
+        in_flight.discard((actor, key))
+
+
+def _known(request: Request, actor: str, key: str) -> bool:
+    with request.node.replica.read() as snapshot:
+        return snapshot.request(tables.request_key(actor, key)) is not None
+
+
+def _fingerprint(request: Request, body: bytes) -> bytes:
+    """What tells one request from another under the same key: method, path and body."""
+    digest = hashlib.blake2b(digest_size=FINGERPRINT_BYTES)
+    for part in (request.method.encode(), request.path, body):
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.digest()
+
+
+async def _submit(request: Request, command: Command, size: int) -> Written:
+    outcome = await request.node.submit(command, size)
+    if isinstance(outcome, Refused):
+        raise outcome
+    assert isinstance(outcome, Written)
+    return outcome
+
+
+def describe(event: WrittenEvent) -> dict[str, Any]:
+    """One written event, for its writer."""
+    described = {
+        "stream": event.stream,
+        "dot": str(event.dot),
+        "token": format_token(event.stream, event.vector),
+    }
+    if event.context is not None:
+        described["context"] = format_token(event.stream, event.context)
+    return described
+
+
+def written_reply(written: Written) -> Reply:
+    """The answer to a write of one event; the same for the request that is asked again."""
+    [event] = written.events
+    described = describe(event) | {"timestamp": format_timestamp(written.timestamp)}
+    return Reply(described, 201, {"location": f"/dots/{event.dot}"}, described["token"])

@@ -1,0 +1,89 @@
+"""Serving one node: a listening socket, the application on hypercorn's trio worker, and a clean end."""
+
+import random
+import socket
+from collections.abc import Awaitable, Callable
+
+from hypercorn.config import Config
+from hypercorn.trio import serve as hypercorn_serve
+
+from node.configuration import Configuration
+from node.interface.application import Application
+from node.seams import Clock, Transport
+from node.service import Node, run_node
+
+BACKLOG = 1024
+GRACEFUL_S = 1.0
+KEEP_ALIVE_S = 60.0
+
+
+class ListenError(Exception):
+    """An address that cannot be listened on, and why."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one.
+
+    Raises: ListenError.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(BACKLOG)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise ListenError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+    listener.setblocking(False)
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where the socket is reached on this machine."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def serve(
+    configuration: Configuration,
+    listener: socket.socket,
+    clock: Clock,
+    transport: Transport,
+    entropy: random.Random,
+    stop: Callable[[], Awaitable[None]],
+    started: Callable[[Node], None] = lambda node: None,
+) -> None:
+    """Run a node and its HTTP server on an open socket until `stop` returns.
+
+    `started` is called once the server listens. Raises: StoreRefused.
+    """
+    async with run_node(configuration, clock, transport, entropy) as node:
+
+        async def shutdown() -> None:
+            await stop()
+            node.stop()
+
+        started(node)
+        # hypercorn takes the descriptor for its own and closes it.
+        await hypercorn_serve(
+            Application(node), _config(listener.detach()), shutdown_trigger=shutdown, mode="asgi"
+        )
+
+
+def _config(descriptor: int) -> Config:
+    config = Config()
+    config.bind = [f"fd://{descriptor}"]
+    config.accesslog = None
+    config.errorlog = None
+    config.graceful_timeout = GRACEFUL_S
+    config.shutdown_timeout = GRACEFUL_S
+    config.keep_alive_timeout = KEEP_ALIVE_S
+    config.include_server_header = False
+    config.h2_max_inbound_frame_size = 2**14
+    return config

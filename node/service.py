@@ -1,0 +1,151 @@
+"""One region's node: its replica, its writer, its gossip, and waiting for what has not arrived yet.
+
+A write passes through here as `submit`; an exchange as `gossip.answer`; a reader takes `replica.read()`.
+"""
+
+import random
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from crdt.version_vector import VersionVector, includes
+from node.committer import Committer
+from node.configuration import Configuration
+from node.gossip import Gossip
+from node.seams import Clock, Transport
+from replication.errors import Refused
+from replication.replica import SECRET_BYTES, Job, Outcome, Replica
+
+
+class NotCaughtUp(Refused):
+    """Events that were asked for have not arrived. Shape: seq wanted, by origin."""
+
+    def __init__(self, missing: VersionVector, held: VersionVector) -> None:
+        super().__init__("this node does not hold everything that was asked for yet")
+        self.missing = missing
+        self.held = held
+
+
+class LostDots(Refused):
+    """A token names events that this cluster has declared lost."""
+
+    def __init__(self, lost: VersionVector) -> None:
+        super().__init__("the token names events that were declared lost with their disk; read again, without it")
+        self.lost = lost
+
+
+class Starting(Refused):
+    """The node has not heard from its peers yet, and may not write."""
+
+
+class Node:
+    """A running node. Made by `run_node`."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        replica: Replica,
+        clock: Clock,
+        transport: Transport,
+        entropy: random.Random,
+    ) -> None:
+        self.configuration = configuration
+        self.replica = replica
+        self.clock = clock
+        self.ready = False
+        self.stopping = trio.Event()
+        self.requests_in_flight: set[tuple[str, str]] = set()
+        self._changed = trio.Event()
+        self._lost_after: Mapping[str, int] = configuration.lost_after
+        self._committer = Committer(replica, clock, self._committed)
+        self.gossip = Gossip(
+            replica,
+            self._committer.submit,
+            transport,
+            clock,
+            entropy,
+            configuration.peers,
+            configuration.gossip_interval_ms / 1000,
+        )
+
+    async def submit(self, job: Job, size: int = 0) -> Outcome:
+        """Write, in a commit shared with whoever waits too. Raises: Starting; Overloaded."""
+        if not self.ready:
+            raise Starting("this node is starting: it asks its peers what they hold before it writes")
+        return await self._committer.submit(job, size)
+
+    @property
+    def next_change(self) -> trio.Event:
+        """Set at the next commit, or when the node stops. Take it before reading, wait for it after."""
+        return self._changed
+
+    async def wait_for(self, vector: VersionVector, seconds: float) -> None:
+        """Wait until this node holds everything in the vector.
+
+        Raises: NotCaughtUp, when the time is up; LostDots, at once, where some of it was declared lost.
+        """
+        lost = {origin: seq for origin, seq in vector.items() if seq > self._lost_after.get(origin, seq)}
+        if lost and not includes(self.replica.vector, lost):
+            raise LostDots(lost)
+        with trio.move_on_after(seconds):
+            while not includes(self.replica.vector, vector) and not self.stopping.is_set():
+                await self._changed.wait()
+        held = self.replica.vector
+        if not includes(held, vector):
+            missing = {origin: seq for origin, seq in vector.items() if seq > held.get(origin, 0)}
+            raise NotCaughtUp(missing, {origin: held.get(origin, 0) for origin in missing})
+
+    def stop(self) -> None:
+        """End every wait; the server ends next."""
+        self.stopping.set()
+        self._wake()
+
+    async def close(self) -> None:
+        """Finish what was submitted, and close the store."""
+        await self._committer.close()
+        self.replica.close()
+
+    def _committed(self) -> None:
+        self._wake()
+        self.gossip.committed()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+
+@asynccontextmanager
+async def run_node(
+    configuration: Configuration, clock: Clock, transport: Transport, entropy: random.Random
+) -> AsyncIterator[Node]:
+    """Open the store and run a node, without its HTTP server; on leaving, stop it and close the store.
+
+    Raises: StoreRefused.
+    """
+    replica = Replica.open(
+        Path(configuration.data),
+        region=configuration.region,
+        cluster=configuration.cluster,
+        secret=entropy.randbytes(SECRET_BYTES),
+        max_drift_ms=configuration.max_drift_ms,
+        map_bytes=configuration.map_bytes,
+    )
+    node = Node(configuration, replica, clock, transport, entropy)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_start, node)
+            try:
+                yield node
+            finally:
+                node.stop()
+                nursery.cancel_scope.cancel()
+    finally:
+        await node.close()
+
+
+async def _start(node: Node) -> None:
+    await node.gossip.introduce()
+    node.ready = True
+    await node.gossip.run()

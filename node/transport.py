@@ -1,0 +1,47 @@
+"""Messages to peers over HTTP: one POST to a peer's /gossip each, on connections that are kept."""
+
+import httpx
+
+from node.seams import Unreachable
+from replication.limits import MESSAGE_BYTES_MAX
+
+MEDIA_TYPE = "application/vnd.msgpack"
+TIMEOUT = httpx.Timeout(10.0, connect=2.0)
+LIMITS = httpx.Limits(max_keepalive_connections=64, keepalive_expiry=30.0)
+
+
+class HttpTransport:
+    """Calls peers with httpx. Close it with `aclose`."""
+
+    def __init__(self) -> None:
+        # Proxies of the environment are for the web, not for a cluster's own links.
+        self._client = httpx.AsyncClient(timeout=TIMEOUT, limits=LIMITS, trust_env=False)
+
+    async def call(self, url: str, message: bytes) -> bytes:
+        """Send one message; the peer's answer. Raises: Unreachable."""
+        try:
+            request = self._client.build_request(
+                "POST", f"{url.rstrip('/')}/gossip", content=message, headers={"content-type": MEDIA_TYPE}
+            )
+            response = await self._client.send(request, stream=True)
+            try:
+                return await _read(response)
+            finally:
+                await response.aclose()
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Unreachable(str(error) or type(error).__name__) from None
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+
+async def _read(response: httpx.Response) -> bytes:
+    """The answer's bytes, and no more than a message may have."""
+    if not response.headers.get("content-type", "").startswith(MEDIA_TYPE):
+        raise Unreachable(f"the peer answered {response.status_code} and no message")
+    data = bytearray()
+    async for chunk in response.aiter_raw():
+        data += chunk
+        if len(data) > MESSAGE_BYTES_MAX:
+            raise Unreachable("the peer's answer is larger than a message may be")
+    return bytes(data)
