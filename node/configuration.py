@@ -11,14 +11,11 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from node.errors import ConfigurationError
 from replication.origin import is_region
 from replication.replica import MAX_DRIFT_MS
 from replication.store import MAP_BYTES
 from replication.tokens import parse_dot
-
-
-class ConfigurationError(Exception):
-    """A configuration that cannot be used, and why."""
 
 
 class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

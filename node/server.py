@@ -8,6 +8,7 @@ from hypercorn.config import Config
 from hypercorn.trio import serve as hypercorn_serve
 
 from node.configuration import Configuration
+from node.errors import ListenError
 from node.interface.application import Application
 from node.seams import Clock, Transport
 from node.service import Node, run_node
@@ -15,10 +16,6 @@ from node.service import Node, run_node
 BACKLOG = 1024
 GRACEFUL_S = 1.0
 KEEP_ALIVE_S = 60.0
-
-
-class ListenError(Exception):
-    """An address that cannot be listened on, and why."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -71,9 +68,7 @@ async def serve(
 
         started(node)
         # hypercorn takes the descriptor for its own and closes it.
-        await hypercorn_serve(
-            Application(node), _config(listener.detach()), shutdown_trigger=shutdown, mode="asgi"
-        )
+        await hypercorn_serve(Application(node), _config(listener.detach()), shutdown_trigger=shutdown, mode="asgi")
 
 
 def _config(descriptor: int) -> Config:

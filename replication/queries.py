@@ -202,9 +202,7 @@ Order = tuple[int, str, int]
 BEGINNING: Order = (0, "", 0)
 
 
-def stream_log(
-    snapshot: Snapshot, name: str, after: Order, limit: int
-) -> tuple[list[StoredEvent], Order | None]:
+def stream_log(snapshot: Snapshot, name: str, after: Order, limit: int) -> tuple[list[StoredEvent], Order | None]:
     """Up to `limit` events of a stream by (timestamp, origin, seq), beyond `after`; and where the next page goes on.
 
     Raises: UnknownStream, where the stream never had events.
@@ -226,9 +224,7 @@ def stream_log(
     return page, None
 
 
-def prefix_log(
-    snapshot: Snapshot, prefix: str, after: Order, limit: int
-) -> tuple[list[StoredEvent], Order | None]:
+def prefix_log(snapshot: Snapshot, prefix: str, after: Order, limit: int) -> tuple[list[StoredEvent], Order | None]:
     """As `stream_log`, for everything below a prefix. A transaction is never split between pages.
 
     Each origin's log is ordered by timestamp, so the logs are merged, each from a place found by bisection.

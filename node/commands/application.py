@@ -1,35 +1,33 @@
-"""`atoll`: the commands, and what is the same for all of them."""
+"""`atoll`: the commands, and what is the same for all of them. Each command's file is imported when it is called."""
 
 import sys
+from importlib.metadata import version
 
 from cyclopts import App
 
-from node.configuration import ConfigurationError
-from node.server import ListenError
+from node.errors import CommandFailed, ConfigurationError, ListenError
 from replication.errors import StoreRefused
+
+FAILURES = (CommandFailed, ConfigurationError, ListenError, StoreRefused)
+INTERRUPTED = 130
 
 app = App(
     name="atoll",
     help="A multi-region CRDT replication node: writes stay local, regions gossip, readers resolve.",
-    version_flags=["--version"],
+    version=lambda: version("atoll"),
     backend="trio",
 )
-
-app.command("node.commands.demo:demo")
-app.command("node.commands.links:cut")
-app.command("node.commands.links:heal")
-app.command("node.commands.links:delay")
-app.command("node.commands.serve:serve")
-app.command("node.commands.status:status")
-app.command("node.commands.load:load")
-app.command("node.commands.verify:verify")
-
-
-class CommandFailed(Exception):
-    """A command that cannot do what it was asked, and why, in one line."""
-
-
-FAILURES = (CommandFailed, ConfigurationError, ListenError, StoreRefused)
+for name, module, summary in (
+    ("demo", "demo", "Three regions on this machine, with links that can be cut, healed and delayed."),
+    ("cut", "links", "Cut the link between two regions of the demo."),
+    ("heal", "links", "Heal the link between two regions of the demo."),
+    ("delay", "links", "Slow the link between two regions of the demo down."),
+    ("serve", "serve", "Run one region's node."),
+    ("status", "status", "Regions, vectors and lag, as nodes see them."),
+    ("load", "load", "Replay an event file into regions, carrying tokens."),
+    ("verify", "verify", "Check a store against its own log."),
+):
+    app.command(f"node.commands.{module}:{name}", name=name, help=summary)
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -39,12 +37,14 @@ def run(arguments: list[str] | None = None) -> int:
     except FAILURES as error:
         return _say(error)
     except BaseExceptionGroup as group:
-        expected = group.subgroup(FAILURES)
-        if expected is None or group.split(FAILURES)[1] is not None:
+        if group.subgroup(KeyboardInterrupt) is not None:
+            return INTERRUPTED
+        expected, rest = group.split(FAILURES)
+        if expected is None or rest is not None:
             raise
         return _say(_first(expected))
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     return status if isinstance(status, int) else 0
 
 

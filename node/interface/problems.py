@@ -101,9 +101,7 @@ def problem_of(refusal: Refused) -> Problem:
             return Problem("invalid", str(refusal), {"field": name} if name else {})
         case UnknownStream(stream=stream, vector=vector):
             token = format_token(stream, vector)
-            return Problem(
-                "unknown-stream", str(refusal), {"token": token} if vector else {}, {"etag": f'"{token}"'}
-            )
+            return Problem("unknown-stream", str(refusal), {"token": token} if vector else {}, {"etag": f'"{token}"'})
         case ConditionFailed(name=name, vector=vector):
             token = format_token(name, vector)
             extra = {"name": name, "token": token}

@@ -114,4 +114,3 @@ def _template(path: bytes) -> tuple[str, str]:
         return "/dots/{dot}", rest.decode("ascii", "replace")
     name = parse_path(rest)
     return f"/{kind}/{{prefix}}/" if is_prefix(name) else f"/{kind}/{{stream}}", name
-

@@ -1,0 +1,13 @@
+"""What stops a command before it starts: each is one clear line for whoever typed it."""
+
+
+class ConfigurationError(Exception):
+    """A configuration that cannot be used, and why."""
+
+
+class ListenError(Exception):
+    """An address that cannot be listened on, and why."""
+
+
+class CommandFailed(Exception):
+    """A command that cannot do what it was asked, and why."""
