@@ -46,6 +46,7 @@ class Peer:
     last_answer_ms: int | None = None
     retry_at: float = 0.0
     wake: trio.Event = field(default_factory=trio.Event)
+    heard: trio.Event = field(default_factory=trio.Event)
 
 
 class Gossip:
@@ -109,6 +110,7 @@ class Gossip:
             self._count(error.reason, error.detail)
             return self._encode(Refusal(self._digest(), error.reason, error.detail)), False
         comparison = await self._hear(received)
+        self._reachable_again(received.sender)
         match received.message:
             case Digest() as digest:
                 with self._replica.read() as snapshot:
@@ -135,6 +137,13 @@ class Gossip:
 
     def _encode(self, message: Message) -> bytes:
         return messages.encode(message, self._replica.meta.cluster, self._replica.origin)
+
+    def _reachable_again(self, sender: str) -> None:
+        """A peer that calls can most likely be called: do not wait until its time."""
+        for peer in self.peers:
+            if peer.origin == sender and peer.failures:
+                peer.retry_at = 0.0
+                peer.heard.set()
 
     # --- hearing
 
@@ -218,6 +227,7 @@ class Gossip:
         peer.digest = message_heard if isinstance(message_heard, Digest) else message_heard.digest
         peer.origin = received.sender
         peer.failures, peer.error, peer.retry_at = 0, None, 0.0
+        peer.heard.set()
         peer.last_answer_ms = self._clock.now_ms()
         return received
 
@@ -228,6 +238,7 @@ class Gossip:
             log.info("%s does not answer: %s", peer.url, error)
         peer.failures += 1
         peer.error = str(error)
+        peer.heard = trio.Event()
         delay = min(BACKOFF_MAX_S, self._interval_s * 2 ** min(peer.failures - 1, 16))
         peer.retry_at = trio.current_time() + delay * self._entropy.uniform(0.5, 1.0)
 
@@ -261,7 +272,8 @@ class Gossip:
         while True:
             await peer.wake.wait()
             peer.wake = trio.Event()
-            await trio.sleep_until(peer.retry_at)
+            with trio.move_on_at(peer.retry_at):
+                await peer.heard.wait()
             try:
                 await self._push(peer)
             except Unreachable:
