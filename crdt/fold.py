@@ -10,6 +10,7 @@ Source: Almeida et al. 2018, section 7.2 (dot stores).
 from typing import Protocol
 
 from crdt.answer import Answer
+from crdt.dot import Dot
 from crdt.event import Event
 from crdt.observed_remove_set import Additions, added, removed
 from crdt.operations import Add, Delete, Remove, Set
@@ -79,6 +80,14 @@ class MemoryCells:
         for field, members in self._sets.items():
             for element, additions in list(members.items()):
                 self.put_additions(field, element, removed(additions, context))
+
+    def live_additions(self) -> dict[str, dict[str, set[Dot]]]:
+        """The dots of each element's live additions, by field and element."""
+        return {
+            field: {element: set(additions) for element, additions in members.items()}
+            for field, members in self._sets.items()
+            if members
+        }
 
     def answer(self) -> Answer:
         """The stream resolved."""

@@ -10,6 +10,7 @@ Everything else in Atoll is a faster way to this answer, and is tested against i
 from collections.abc import Callable, Iterable
 
 from crdt.answer import Answer
+from crdt.dot import Dot
 from crdt.event import Event
 from crdt.operations import Add, Delete, Operation, Remove, Set
 from crdt.register import Register, Write, ordered
@@ -19,7 +20,9 @@ from crdt.version_vector import covers
 def resolve(events: Iterable[Event]) -> Answer:
     """The answer of a stream that holds exactly these events. A repeated event counts once."""
     held = list({event.dot: event for event in events}.values())
-    return Answer(_registers(held), _sets(held))
+    sets = live_additions(held)
+    # Code points sort as their UTF-8 bytes do.
+    return Answer(_registers(held), {field: tuple(sorted(members)) for field, members in sorted(sets.items())})
 
 
 def _registers(events: list[Event]) -> dict[str, Register]:
@@ -32,14 +35,14 @@ def _registers(events: list[Event]) -> dict[str, Register]:
     return {field: ordered(tuple(writes)) for field, writes in sorted(live.items())}
 
 
-def _sets(events: list[Event]) -> dict[str, tuple[str, ...]]:
-    members: dict[str, set[str]] = {}
+def live_additions(events: list[Event]) -> dict[str, dict[str, set[Dot]]]:
+    """The dots of each element's live additions, by field and element."""
+    live: dict[str, dict[str, set[Dot]]] = {}
     for event in events:
         for operation in event.operations:
             if isinstance(operation, Add) and not _superseded(event, events, _changes(operation)):
-                members.setdefault(operation.field, set()).add(operation.element)
-    # Code points sort as their UTF-8 bytes do.
-    return {field: tuple(sorted(elements)) for field, elements in sorted(members.items())}
+                live.setdefault(operation.field, {}).setdefault(operation.element, set()).add(event.dot)
+    return live
 
 
 def _superseded(event: Event, events: list[Event], touches: Callable[[Operation], bool]) -> bool:

@@ -9,16 +9,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import lmdb
-
-from crdt.answer import Answer
 from crdt.dot import Dot
 from crdt.event import Event
 from crdt.fold import MemoryCells, fold
-from crdt.reference import resolve
-from crdt.version_vector import covers, includes
+from crdt.operations import Add, Delete
+from crdt.reference import live_additions, resolve
+from crdt.register import Register
+from crdt.version_vector import covers, includes, join
 from replication import tables
-from replication.errors import Malformed
 from replication.event import MARK_BYTES, Body, Header, decode_body, decode_header, digest, genesis, meaning
 from replication.queries import missing
 from replication.snapshot import Snapshot, read
@@ -29,6 +27,9 @@ from replication.tables import LogRow, StreamRow
 REFERENCE_EVENTS_MAX = 300
 """Streams with more events are checked against the fold from scratch: the reference takes their square in time."""
 PROBLEMS_MAX = 100
+
+Additions = dict[str, dict[str, set[Dot]]]
+"""The dots of live additions, by field and element."""
 
 Progress = Callable[[int, int], None]
 """Told how many steps are done, of how many."""
@@ -80,7 +81,7 @@ class _Verification:
             return self.report
         try:
             self._check(meta)
-        except (lmdb.Error, AssertionError, KeyError, ValueError, TypeError, Malformed) as error:
+        except Exception as error:  # noqa: BLE001  # rows that are spoilt can fail to decode in any way
             self.report.wrong(f"a row cannot be read: {type(error).__name__}: {error}")
         return self.report
 
@@ -103,7 +104,7 @@ class _Verification:
 
     def _check_chain(self, cluster: str, origin: str) -> None:
         head = self.snapshot.heads[origin]
-        previous, seq, timestamp, place = genesis(cluster, origin), 0, 0, (0, 1)
+        previous, seq, position, timestamp, place = genesis(cluster, origin), 0, 0, 0, (0, 1)
         for row in self.snapshot.log_from(origin, 1):
             seq += 1
             header = decode_header(row.encoded.header)
@@ -119,9 +120,10 @@ class _Verification:
                 self.report.wrong(f"{header.dot} is out of place in its transaction")
             if header.timestamp < timestamp or (starts and seq > 1 and header.timestamp == timestamp):
                 self.report.wrong(f"{header.dot} has a timestamp that is not above the one before it")
-            previous, timestamp, place = row.chain, header.timestamp, (header.index, header.count)
-        if (seq, previous, timestamp) != (head.seq, head.chain, head.timestamp):
-            self.report.wrong(f"the head of {origin} says {head.seq}, its log ends at {seq}, or they differ in hash")
+            previous, position, timestamp = row.chain, row.position, header.timestamp
+            place = (header.index, header.count)
+        if (seq, previous, position, timestamp) != (head.seq, head.chain, head.position, head.timestamp):
+            self.report.wrong(f"the head of {origin} says {head.seq}, its log ends at {seq}, or they differ")
         if place[0] + 1 != place[1]:
             self.report.wrong(f"the last transaction of {origin} is not whole")
 
@@ -178,7 +180,8 @@ class _Verification:
         if row.opaque != (len(known) < len(events)):
             self.report.wrong(f"stream {name!r} is marked foldable or not, and is the other")
         if not row.opaque:
-            self._check_cells(name, row, _answer(known))
+            self._check_cells(name, row, *_derive(known))
+            self._check_frame(name, row, known)
         for field_name in row.sets:
             self._check_dead(name, row, field_name)
 
@@ -191,24 +194,33 @@ class _Verification:
             else:
                 yield meaning(header, decode_body(header, stored.encoded.body))
 
-    def _check_cells(self, name: str, row: StreamRow, expected: Answer) -> None:
-        if dict(sorted(row.registers.items())) != expected.live:
+    def _check_cells(self, name: str, row: StreamRow, live: dict[str, Register], additions: Additions) -> None:
+        if dict(sorted(row.registers.items())) != live:
             self.report.wrong(f"the registers of stream {name!r} are not what its log says")
-        sets = {}
-        for field_name in sorted(row.sets):
-            members = tuple(
-                element
-                for element, additions in self.snapshot.members(row, field_name)
-                if any(not covers(row.cleared, dot) for dot in additions)
-            )
-            if members:
-                sets[field_name] = members
-        if sets != expected.sets:
+        stored: Additions = {}
+        for field_name in row.sets:
+            for element, dots in self.snapshot.members(row, field_name):
+                left = {dot for dot in dots if not covers(row.cleared, dot)}
+                if left:
+                    stored.setdefault(field_name, {})[element] = left
+        if stored != additions:
             self.report.wrong(f"the sets of stream {name!r} are not what its log says")
-        if {field_name: count for field_name, count in row.sets.items() if count} != {
-            field_name: len(members) for field_name, members in expected.sets.items()
-        }:
+        counts = {field_name: len(members) for field_name, members in additions.items()}
+        if {field_name: count for field_name, count in row.sets.items() if count} != counts:
             self.report.wrong(f"the counts of stream {name!r} are not what its log says")
+
+    def _check_frame(self, name: str, row: StreamRow, events: list[Event]) -> None:
+        """What a row keeps beside its cells: what deletes saw, joined, and a number for each field ever added to."""
+        cleared: dict[str, int] = {}
+        fields: set[str] = set()
+        for event in events:
+            if Delete() in event.operations:
+                cleared = join(cleared, event.context)
+            fields.update(operation.field for operation in event.operations if isinstance(operation, Add))
+        if row.cleared != cleared:
+            self.report.wrong(f"stream {name!r} is cleared up to {row.cleared}, its deletes saw {cleared}")
+        if row.sets.keys() != fields:
+            self.report.wrong(f"the set fields of stream {name!r} are not those its log adds to")
 
     def _check_dead(self, name: str, row: StreamRow, field_name: str) -> None:
         """Element rows that a delete left dead are allowed only while their purge is due."""
@@ -256,10 +268,11 @@ class _Verification:
             self.report.wrong("fewer stream numbers were given out than there are streams")
 
 
-def _answer(events: list[Event]) -> Answer:
+def _derive(events: list[Event]) -> tuple[dict[str, Register], Additions]:
+    """The live writes and additions that these events come to."""
     if len(events) <= REFERENCE_EVENTS_MAX:
-        return resolve(events)
+        return resolve(events).live, live_additions(events)
     cells = MemoryCells()
     for event in events:
         fold(cells, event)
-    return cells.answer()
+    return cells.answer().live, cells.live_additions()

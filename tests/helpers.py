@@ -107,6 +107,12 @@ class Node:
                 return None
         return Answer(answer.live, answer.sets)
 
+    def resolved(self, stream: str) -> Answer:
+        """The stream resolved; it must exist."""
+        answer = self.answer(stream)
+        assert answer is not None
+        return answer
+
     def transactions(self) -> list[Transaction]:
         """Everything held, in arrival order."""
         with self.replica.read() as snapshot:

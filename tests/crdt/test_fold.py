@@ -2,15 +2,16 @@
 
 import random
 
+from histories import causal_order, random_history
+from hypothesis import given
+from hypothesis import strategies as st
+
 from crdt.answer import Answer
 from crdt.dot import Dot
 from crdt.event import Event
 from crdt.fold import MemoryCells, fold
 from crdt.operations import Add, Delete, Operation, Remove, Set
 from crdt.reference import resolve
-from histories import causal_order, random_history
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def folded(events: list[Event]) -> Answer:
@@ -20,7 +21,9 @@ def folded(events: list[Event]) -> Answer:
     return cells.answer()
 
 
-def event(origin: str, seq: int, timestamp: int, *operations: Operation, context: dict[str, int] | None = None) -> Event:
+def event(
+    origin: str, seq: int, timestamp: int, *operations: Operation, context: dict[str, int] | None = None
+) -> Event:
     return Event(Dot(origin, seq), timestamp, context or {}, operations)
 
 

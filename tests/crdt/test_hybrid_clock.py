@@ -1,8 +1,9 @@
 """Kulkarni et al. 2014, section 3: stamps grow, follow what was seen, and stay near the wall clock."""
 
-from crdt.hybrid_clock import COUNTER_BITS, TIMESTAMP_MAX, counter, milliseconds, next_timestamp
 from hypothesis import given
 from hypothesis import strategies as st
+
+from crdt.hybrid_clock import COUNTER_BITS, TIMESTAMP_MAX, counter, milliseconds, next_timestamp
 
 stamps = st.integers(0, TIMESTAMP_MAX)
 walls = st.integers(0, 253_402_300_799_999)

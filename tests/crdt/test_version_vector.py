@@ -2,10 +2,11 @@
 
 from itertools import product
 
-from crdt.dot import Dot
-from crdt.version_vector import covers, cut, includes, join
 from hypothesis import given
 from hypothesis import strategies as st
+
+from crdt.dot import Dot
+from crdt.version_vector import covers, cut, includes, join
 
 vectors = st.dictionaries(st.sampled_from("abc"), st.integers(1, 4))
 DOTS = [Dot(origin, seq) for origin, seq in product("abc", range(1, 6))]

@@ -5,9 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from helpers import NOW, Node, operations
+
 from crdt.hybrid_clock import COUNTER_BITS
 from crdt.operations import Set
-from helpers import NOW, Node, operations
 from replication.admission import Transaction
 from replication.command import Command, Draft
 from replication.event import (

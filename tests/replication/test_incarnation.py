@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from helpers import Node
+
 from replication.exchange import compare
 from replication.replica import NewIncarnation
 
@@ -49,7 +50,7 @@ def test_a_clone_and_a_restored_backup_take_a_new_incarnation(node: Make, workpl
         one.pull_all(us)
     eu.pull_all(us)
     assert eu.digest().heads == clone.digest().heads == us.digest().heads
-    assert {write.value for write in (us.answer("s") or pytest.fail()).live["n"]} == {2, 3}
+    assert {write.value for write in us.resolved("s").live["n"]} == {2, 3}
     clone.close()
 
 
@@ -125,5 +126,5 @@ def test_two_copies_that_share_a_file_identity_fork_and_say_so(node: Make, workp
     roll_back_in_place(eu, workplace / "a")
     eu.write("s", set={"n": "second"})
     assert {left.reason for left in us.apply(eu.transactions()).left_out} == {"fork"}
-    values = [event for event in us.events()["s"]]
+    values = us.events()["s"]
     assert len({event.dot for event in values}) == len(values) == 2

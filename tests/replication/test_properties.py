@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 from conftest import MEMORY
-from crdt.version_vector import cut
 from helpers import Node, streams_of
 from histories import random_operations
 from hypothesis import given
 from hypothesis import strategies as st
+
+from crdt.version_vector import cut
 from replication import messages
 from replication.admission import Transaction
 from replication.command import Command, Draft

@@ -1,0 +1,165 @@
+"""The store: what it refuses to open, what a full map or a failed commit leaves, what a reader sees (I1, I2)."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import pytest
+from helpers import Node, operations
+
+from replication.command import Command, Draft, Written
+from replication.errors import StoreFailed, StoreFull, StoreRefused
+from replication.replica import Replica
+from replication.store import Store
+from replication.verify import verify
+
+Make = Callable[..., Node]
+SECRET = b"s" * 32
+
+
+def opened(directory: Path, region: str = "eu", cluster: str = "test") -> Replica:
+    return Replica.open(directory, region=region, cluster=cluster, secret=SECRET)
+
+
+def test_a_store_of_another_cluster_region_or_format_is_refused(workplace: Path) -> None:
+    opened(workplace / "s").close()
+    with pytest.raises(StoreRefused, match="cluster 'test', not to 'other'"):
+        opened(workplace / "s", cluster="other")
+    with pytest.raises(StoreRefused, match="region 'eu', not to 'us'"):
+        opened(workplace / "s", region="us")
+    with pytest.raises(StoreRefused, match="a-z, 0-9"):
+        opened(workplace / "t", region="EU")
+    store = Store(workplace / "s")
+    with store.writing() as transaction:
+        fields = store.get(transaction, "meta", b"store") or b""
+        transaction.put(b"store", fields.replace(b"\xa6format\x01", b"\xa6format\x07"), db=store.dbs["meta"])
+    store.close()
+    with pytest.raises(StoreRefused, match="format 7; this version reads 1"):
+        opened(workplace / "s")
+
+
+def test_a_store_in_use_by_another_process_is_refused_and_can_be_verified(workplace: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from replication.replica import Replica;"
+        f"Replica.open(Path(sys.argv[1]), region='eu', cluster='test', secret={SECRET!r});"
+        "print('open', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(workplace / "s")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        with pytest.raises(StoreRefused, match="in use by another process"):
+            opened(workplace / "s")
+        assert verify(workplace / "s").problems == []
+        other.communicate("")
+    opened(workplace / "s").close()
+
+
+def test_what_is_no_store_is_refused(workplace: Path) -> None:
+    (workplace / "file").write_text("x")
+    with pytest.raises(StoreRefused):
+        opened(workplace / "file")
+    (workplace / "s").mkdir()
+    (workplace / "s" / "data.mdb").write_bytes(b"this is not LMDB" * 1000)
+    with pytest.raises(StoreRefused, match="cannot be opened"):
+        opened(workplace / "s")
+    with pytest.raises(StoreRefused, match="holds no store"):
+        verify(workplace / "nothing")
+    lmdb.open(str(workplace / "other"), map_size=1 << 20).close()
+    with pytest.raises(StoreRefused, match="not a store"):
+        verify(workplace / "other")
+
+
+def test_a_full_map_refuses_writes_and_goes_on_reading(node: Make) -> None:
+    eu = node("eu", map_bytes=1 << 20)
+    eu.write("s", set={"n": 1})
+    big = [Command((Draft(f"s/{n}", operations(set={"n": "x" * 100_000})),)) for n in range(20)]
+    before = eu.dump()
+    outcomes = eu.replica.turn(big, eu.now_ms)
+    assert {type(outcome) for outcome in outcomes} == {StoreFull}
+    assert eu.dump() == before
+    assert not eu.replica.failed
+    eu.check_answers()
+    assert isinstance(eu.replica.turn(big[:1], eu.now_ms)[0], Written)
+
+
+def test_a_commit_that_fails_ends_writing_until_the_store_is_reopened(
+    node: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eu = node("eu")
+    eu.write("s", set={"n": 1})
+    mirror, before = eu.replica.mirror, eu.dump()
+
+    class Failing:
+        """A transaction whose commit the disk refuses."""
+
+        def __init__(self, transaction: Any) -> None:
+            self._transaction = transaction
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._transaction, name)
+
+        def commit(self) -> None:
+            raise lmdb.DiskError("mdb_txn_commit: Input/output error")
+
+    class FailingEnvironment(Failing):
+        def begin(self, **options: Any) -> Any:
+            transaction = self._transaction.begin(**options)
+            return Failing(transaction) if options.get("write") else transaction
+
+    whole = eu.replica.store.env
+    monkeypatch.setattr(eu.replica.store, "env", FailingEnvironment(whole))
+    with pytest.raises(StoreFailed, match="Input/output"):
+        eu.write("s", set={"n": 2})
+    monkeypatch.setattr(eu.replica.store, "env", whole)
+    assert eu.replica.failed
+    with pytest.raises(StoreFailed):
+        eu.write("s", set={"n": 2})
+    assert eu.replica.mirror is mirror, "memory follows the disk, or nothing"
+    assert eu.dump() == before
+    eu.replica.close()
+    eu.reopen()
+    assert eu.write("s", set={"n": 2}).events[0].dot.seq == 2
+
+
+def test_our_own_mistake_in_a_turn_rolls_back_memory_and_disk(node: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    eu = node("eu")
+    eu.write("s", set={"n": 1})
+    mirror, before = eu.replica.mirror, eu.dump()
+    monkeypatch.setattr("replication.batch.Batch.flush", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        eu.write("t", set={"n": 2})
+    monkeypatch.undo()
+    assert eu.replica.mirror is mirror
+    assert eu.dump() == before
+    assert eu.write("t", set={"n": 2}).events[0].dot.seq == 2
+
+
+def test_a_process_that_is_killed_loses_nothing_that_it_acknowledged(workplace: Path) -> None:
+    script = """
+import sys, os, signal
+from pathlib import Path
+from crdt.operations import Set
+from replication.command import Command, Draft
+from replication.replica import Replica
+replica = Replica.open(Path(sys.argv[1]), region="eu", cluster="test", secret=os.urandom(32))
+for number in range(1000):
+    [written] = replica.turn([Command((Draft("s", (Set("n", number),)),))], 1_700_000_000_000)
+    print(written.events[0].dot.seq, flush=True)
+"""
+    for _ in range(3):
+        with subprocess.Popen(
+            [sys.executable, "-c", script, str(workplace / "s")], stdout=subprocess.PIPE, text=True
+        ) as writer:
+            assert writer.stdout is not None
+            acknowledged = 0
+            for _ in range(37):
+                acknowledged = int(writer.stdout.readline())
+            writer.kill()
+        report = verify(workplace / "s")
+        assert report.problems == []
+        assert report.events >= acknowledged
