@@ -4,10 +4,12 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from helpers import Node
 from hypothesis import HealthCheck, settings
+
+from tests.helpers import Node
 
 settings.register_profile(
     "default", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow], print_blob=True
@@ -30,7 +32,7 @@ def node(workplace: Path) -> Iterator[Callable[..., Node]]:
     """Makes replicas; at the end each is closed and verified."""
     made: list[Node] = []
 
-    def make(region: str, **options: int) -> Node:
+    def make(region: str, **options: Any) -> Node:
         made.append(Node(workplace / f"{region}{len(made)}", region, seed=len(made) * 1000, **options))
         return made[-1]
 

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from crdt.answer import Answer
 from crdt.event import Event
@@ -39,7 +40,7 @@ def operations(
 class Node:
     """A replica under test, with a clock that the test moves."""
 
-    def __init__(self, directory: Path, region: str, *, seed: int = 0, cluster: str = "test", **options: int) -> None:
+    def __init__(self, directory: Path, region: str, *, seed: int = 0, cluster: str = "test", **options: Any) -> None:
         self.directory = directory
         self.region = region
         self.now_ms = NOW

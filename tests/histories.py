@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from crdt.dot import Dot
 from crdt.event import Event
 from crdt.hybrid_clock import next_timestamp
-from crdt.operations import Add, Delete, Operation, Remove, Set
+from crdt.operations import JSON, Add, Delete, Operation, Remove, Set
 from crdt.version_vector import cut, includes, join
 
 FIELDS = ("name", "mail")
@@ -38,9 +38,9 @@ def random_operations(rng: random.Random) -> tuple[Operation, ...]:
     operations: dict[tuple[str, ...], Operation] = {}
     for _ in range(rng.randint(1, 3)):
         name, element = rng.choice(FIELDS), rng.choice(ELEMENTS)
-        operation: Operation = rng.choice(
-            [Set(name, rng.choice([None, 1, "x", [1], {"k": 2}])), Add(name, element), Remove(name, element)]
-        )
+        values: list[JSON] = [None, 1, "x", [1], {"k": 2}]
+        choices: list[Operation] = [Set(name, rng.choice(values)), Add(name, element), Remove(name, element)]
+        operation = rng.choice(choices)
         key = (name,) if isinstance(operation, Set) else (name, element)
         operations.setdefault(key, operation)
     return tuple(operations.values())

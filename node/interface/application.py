@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import trio
@@ -30,8 +31,11 @@ class Application(QuartTrio):
 
     async def dispatch_request(self, request_context: Any = None) -> Any:
         """Answer by our own table; Quart's URL map is not asked."""
+        path: bytes = request.scope.get("raw_path") or request.path.encode()
+        headers = {key.lower(): ", ".join(request.headers.getlist(key)) for key in set(request.headers.keys())}
+        asked = Request(self.node, request.method, path, "", {}, headers, aiter(request.body))
         try:
-            answer = await self._answer()
+            answer = await _answer(asked, request.scope["query_string"])
         except Problem as problem:
             answer = render_problem(problem)
         except Refused as refusal:
@@ -39,24 +43,9 @@ class Application(QuartTrio):
         except Exception:  # our own mistake: say so, in the one form that errors have
             log.exception("%s %s failed", request.method, request.path)
             answer = render_problem(Problem("internal", "this node made a mistake; its log says which"))
+        if isinstance(answer, Rendered) and not await asked.drain():
+            answer.headers["connection"] = "close"
         return self._respond(answer)
-
-    async def _answer(self) -> Rendered | Stream:
-        path: bytes = request.scope.get("raw_path") or request.path.encode()
-        route, name = routes.find(request.method, path.partition(b"?")[0])
-        asked = Request(
-            self.node,
-            request.method,
-            path,
-            name,
-            parse_query(request.scope["query_string"], route.query),
-            {key.lower(): ", ".join(request.headers.getlist(key)) for key in set(request.headers.keys())},
-            aiter(request.body),
-        )
-        answer = await route.handler(asked)
-        if isinstance(answer, Reply):
-            return render(answer, asked.header("accept"), asked.header("if-none-match"))
-        return answer
 
     def _respond(self, answer: Rendered | Stream) -> Response:
         if isinstance(answer, Stream):
@@ -70,6 +59,15 @@ class Application(QuartTrio):
         if answer.status != 304:
             response.headers["content-length"] = str(len(answer.body))
         return response
+
+
+async def _answer(asked: Request, query: bytes) -> Rendered | Stream:
+    route, name = routes.find(asked.method, asked.path)
+    named = replace(asked, name=name, query=parse_query(query, route.query))
+    answer = await route.handler(named)
+    if isinstance(answer, Reply):
+        return render(answer, asked.header("accept"), asked.header("if-none-match"))
+    return answer
 
 
 async def _until_stopped(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

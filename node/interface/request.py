@@ -5,12 +5,17 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
+import trio
+from werkzeug.exceptions import RequestEntityTooLarge
+
 from node.interface.content import BODY_BYTES_MAX, JSON_TYPE, MERGE_PATCH_TYPE, MSGPACK_TYPE, parse
 from node.interface.problems import Problem
 from node.service import Node
 from replication.errors import Invalid
 from replication.limits import PAGE_DEFAULT, PAGE_MAX
 
+DRAIN_BYTES_MAX = 1024 * 1024
+DRAIN_S = 2.0
 FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
@@ -59,11 +64,32 @@ class Request:
         if stated is not None and stated.isdecimal() and int(stated) > most:
             raise Problem("too-large", f"the body has {stated} bytes; at most {most} are allowed")
         data = bytearray()
-        async for chunk in self.chunks:
-            data += chunk
-            if len(data) > most:
-                raise Problem("too-large", f"the body has more than {most} bytes")
+        try:
+            async for chunk in self.chunks:
+                data += chunk
+                if len(data) > most:
+                    raise Problem("too-large", f"the body has more than {most} bytes")
+        except RequestEntityTooLarge:  # Quart's own bound, of what it holds ready for us
+            raise Problem("too-large", f"the body has more than {most} bytes") from None
         return bytes(data)
+
+    async def drain(self) -> bool:
+        """Read what is left of the body and drop it, so that the connection can go on; whether that came to an end.
+
+        An answer can come before the body was read. What is left may be too much, or never come.
+        """
+        stated = self.header("content-length") or "0"
+        left = DRAIN_BYTES_MAX if stated.isdecimal() and int(stated) <= BODY_BYTES_MAX + DRAIN_BYTES_MAX else 0
+        with trio.move_on_after(DRAIN_S):
+            try:
+                async for chunk in self.chunks:
+                    left -= len(chunk)
+                    if left < 0:
+                        return False
+            except RequestEntityTooLarge:
+                return False
+            return True
+        return False
 
     async def document(self, *types: str) -> tuple[Any, bytes]:
         """The body, read as the type that it says it has [JSON or msgpack], and its bytes.

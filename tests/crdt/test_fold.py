@@ -2,7 +2,6 @@
 
 import random
 
-from histories import causal_order, random_history
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +11,7 @@ from crdt.event import Event
 from crdt.fold import MemoryCells, fold
 from crdt.operations import Add, Delete, Operation, Remove, Set
 from crdt.reference import resolve
+from tests.histories import causal_order, random_history
 
 
 def folded(events: list[Event]) -> Answer:

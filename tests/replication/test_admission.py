@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from helpers import NOW, Node, operations
 
 from crdt.hybrid_clock import COUNTER_BITS
 from crdt.operations import Set
@@ -23,6 +22,7 @@ from replication.event import (
     genesis,
 )
 from replication.packing import pack, unpack_own
+from tests.helpers import NOW, Node, operations
 
 Make = Callable[..., Node]
 STRANGER = "xx.00000001"
@@ -51,7 +51,7 @@ def forged(cluster: str = "test", value: int = 1, **fields: Any) -> Encoded:
 def after(event: Encoded, **fields: Any) -> Encoded:
     """The event that follows on another in its origin."""
     before = decode_header(event.header)
-    following = {"seq": before.seq + 1, "previous": event.chain, "timestamp": before.timestamp + 1}
+    following: dict[str, Any] = {"seq": before.seq + 1, "previous": event.chain, "timestamp": before.timestamp + 1}
     return forged(**(following | fields))
 
 
@@ -228,7 +228,7 @@ def test_bytes_that_are_no_msgpack_are_refused(node: Make) -> None:
 
 def two(**second: Any) -> Transaction:
     first = forged(count=2)
-    fields = {"index": 1, "count": 2, "stream": "t", "timestamp": NOW << COUNTER_BITS}
+    fields: dict[str, Any] = {"index": 1, "count": 2, "stream": "t", "timestamp": NOW << COUNTER_BITS}
     return (first, after(first, **(fields | second)))
 
 

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from helpers import NOW, Node, operations
-
 from replication.admission import LeftOut
 from replication.command import Command, Draft
 from replication.event import decode_header
@@ -12,6 +10,7 @@ from replication.exchange import compare, lacking
 from replication.limits import LEFT_OUT_MAX, LEFT_OUT_RETRY_MS
 from replication.messages import Claim, Digest, Withheld
 from replication.withheld import WithheldTransactions
+from tests.helpers import NOW, Node, operations
 
 Make = Callable[..., Node]
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import Node
 
 from replication.exchange import compare
 from replication.replica import NewIncarnation
+from tests.helpers import Node
 
 Make = Callable[..., Node]
 

@@ -7,9 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import MEMORY
-from helpers import Node, streams_of
-from histories import random_operations
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +17,9 @@ from replication.command import Command, Draft
 from replication.errors import PeerError
 from replication.event import decode_header
 from replication.messages import Events
+from tests.conftest import MEMORY
+from tests.helpers import Node, streams_of
+from tests.histories import random_operations
 
 STREAMS = ("users/1", "users/2", "groups/ops")
 randoms = st.randoms(use_true_random=False)

@@ -8,13 +8,13 @@ from typing import Any
 
 import lmdb
 import pytest
-from helpers import Node, operations
 
 from replication.command import Command, Draft, Written
 from replication.errors import StoreFailed, StoreFull, StoreRefused
 from replication.replica import Replica
 from replication.store import Store
 from replication.verify import verify
+from tests.helpers import Node, operations
 
 Make = Callable[..., Node]
 SECRET = b"s" * 32

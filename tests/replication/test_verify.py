@@ -5,15 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import Node, operations
 
 from crdt.dot import Dot
 from replication import tables
 from replication.command import Command, Draft
 from replication.event import Source
+from replication.packing import pack
 from replication.snapshot import Snapshot
 from replication.store import Store
 from replication.verify import PROBLEMS_MAX, Report, verify
+from tests.helpers import Node, operations
 
 Spoil = Callable[[Snapshot], None]
 
@@ -94,8 +95,8 @@ SPOILS: dict[str, tuple[Spoil, str]] = {
     "marked opaque": (change_stream("x", opaque=True), "foldable"),
     "a stream gone": (delete("streams", b"x"), "no row"),
     "a prefix gone": (delete("streams", b"users/"), "prefixes"),
-    "a prefix behind": (put("streams", b"users/", tables.pack([])), "vector of what lies below"),
-    "a stream too many": (put("streams", b"y", tables.pack([99, [], [], {}, [], False])), "without events"),
+    "a prefix behind": (put("streams", b"users/", pack([])), "vector of what lies below"),
+    "a stream too many": (put("streams", b"y", pack([99, [], [], {}, [], False])), "without events"),
     "two of one number": (change_stream("x", number=1), "share a number"),
     "a member gone": (first_row("elements", lambda key, _: delete("elements", key)), "sets of stream"),
     "a dead member kept": (
@@ -111,7 +112,7 @@ SPOILS: dict[str, tuple[Spoil, str]] = {
     "a conflict forgotten": (first_row("conflicted", lambda key, _: delete("conflicted", key)), "index of conflicts"),
     "a request astray": (put("requests", b"k" * 16, bytes(10) + b"\xff\0" + b"\0\x01" + bytes(8)), "not held"),
     "a source forgotten": (delete("requests", tables.source_key("f", 1)), "source is not indexed"),
-    "counters back": (put("meta", b"counters", tables.pack([0, 0, 0])), "position"),
+    "counters back": (put("meta", b"counters", pack([0, 0, 0])), "position"),
 }
 
 

@@ -3,10 +3,9 @@
 from collections.abc import Callable
 
 import pytest
-from helpers import NOW, Node, operations
 
 from crdt.hybrid_clock import milliseconds
-from crdt.operations import Set
+from crdt.operations import JSON, Set
 from replication import limits
 from replication.command import Command, Draft, Written
 from replication.errors import (
@@ -21,6 +20,7 @@ from replication.errors import (
     UnknownStream,
 )
 from replication.event import Source
+from tests.helpers import NOW, Node, operations
 
 Make = Callable[..., Node]
 
@@ -101,7 +101,7 @@ def test_a_context_beyond_the_node_is_refused_and_one_beyond_the_stream_is_cut(n
 
 def test_a_merge_patch_works_on_what_the_turn_has_reached(node: Make) -> None:
     eu = node("eu")
-    patches = [{"a": {"x": 1, "y": 2}, "b": 1}, {"a": {"y": None, "z": [3]}, "b": None}]
+    patches: list[dict[str, JSON]] = [{"a": {"x": 1, "y": 2}, "b": 1}, {"a": {"y": None, "z": [3]}, "b": None}]
     eu.replica.turn([Command((Draft("s", merge=patch),)) for patch in patches], NOW)
     assert eu.resolved("s").registers == {"a": {"x": 1, "z": [3]}}
 
