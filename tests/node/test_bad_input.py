@@ -402,7 +402,7 @@ async def test_a_body_too_large_is_refused_before_it_ended(workplace: Path) -> N
             assert b" 413 " in await stream.receive_some(4096)
         async with await raw(served) as stream:
             await stream.send_all(b"POST /streams/s HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
-            for _ in range(7 * 16):
+            for _ in range(BODY_BYTES_MAX // 65_536 + 2):
                 await stream.send_all(b"10000\r\n" + b"x" * 65_536 + b"\r\n")
             assert b" 413 " in await stream.receive_some(4096)
         assert served.node.replica.vector == {}

@@ -1,0 +1,36 @@
+# The recipes of this project; .ci/run calls the same ones. `make` alone lists them.
+
+.DEFAULT_GOAL := help
+.PHONY: help check test coverage search soak sets wheel lock
+
+help: ## list the recipes
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+check: ## lint, format, types, import contracts
+	uv run ruff check .
+	uv run ruff format --check .
+	uv run mypy
+	uv run lint-imports
+
+test: ## the tests (uv run pytest)
+	uv run pytest
+
+coverage: ## the tests of crdt/ and replication/, with branches; fails below the floor
+	uv run coverage run -m pytest -q tests/crdt tests/replication
+	uv run coverage report --fail-under=97
+
+search: ## the property tests with 2,000 examples each
+	HYPOTHESIS_PROFILE=search uv run pytest -q tests/crdt tests/replication
+
+soak: ## the real directory into three processes: in turn, 64 at once, and with kills and a cut (about 8 minutes)
+	ATOLL_SOAK=1 uv run pytest -q -s tests/end_to_end/test_directory.py
+
+sets: ## cost of a set at 200 and at 200,000 members
+	uv run python tests/benchmarks/set_cost.py
+
+wheel: ## build the wheel, and run it from an empty folder
+	rm -rf dist && uv build --wheel --quiet
+	cd "$$(mktemp -d)" && uv run --no-project --isolated --with $(CURDIR)/dist/*.whl atoll --version
+
+lock: ## resolve the dependencies again: requirements.lock, and the pins in pyproject.toml
+	python3 .ci/lock
