@@ -1,0 +1,404 @@
+"""The interface as clients use it: streams, sets, the past, prefixes, the log, changes, transactions, lists."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trio
+
+from node.interface.routes import ROUTES
+from replication.packing import pack, unpack
+from tests.helpers import NOW, check_store
+from tests.serving import Served, serving
+
+
+async def pages(served: Served, path: str, key: str) -> list[Any]:
+    """Every item of a paged answer, following its links."""
+    items: list[Any] = []
+    while path:
+        response = await served.client.get(path)
+        assert response.status_code == 200, response.text
+        items += response.json()[key]
+        path = response.links["next"]["url"] if "next" in response.links else ""
+    return items
+
+
+async def test_a_stream_is_written_read_patched_and_deleted(workplace: Path) -> None:
+    async with serving(workplace / "eu") as served:
+        written = await served.client.post(
+            "/streams/users/4",
+            json={"set": {"name": "Lisa", "address": {"city": "Rome", "zip": "1"}}, "add": {"m": ["b", "a"]}},
+        )
+        assert written.status_code == 201
+        answer = written.json()
+        assert set(answer) == {"stream", "dot", "timestamp", "token", "context"}
+        assert answer["timestamp"] == "2023-11-14T22:13:20.00000000Z"
+        assert written.headers["location"] == f"/dots/{answer['dot']}"
+        read = await served.client.get("/streams/users/4")
+        assert read.headers["etag"] == f'"{answer["token"]}"'
+        assert read.headers["cache-control"] == "private, no-cache"
+        assert read.content == (
+            b'{"registers":{"address":{"city":"Rome","zip":"1"},"name":"Lisa"},'
+            b'"sets":{"m":["a","b"]},"stream":"users/4","token":"' + answer["token"].encode() + b'"}\n'
+        )
+        patched = await served.client.patch(
+            "/streams/users/4",
+            content=b'{"address":{"zip":null},"name":null}',
+            headers={"content-type": "application/merge-patch+json"},
+        )
+        assert patched.status_code == 201
+        assert (await served.read("/streams/users/4"))["registers"] == {"address": {"city": "Rome"}}
+        assert (await served.client.delete("/streams/users/4")).status_code == 201
+        assert (await served.client.get("/streams/users/4")).status_code == 404
+        await served.write("users/4", {"if-none-match": "*"}, set={"name": "again"})
+    check_store(workplace / "eu")
+
+
+async def test_representations_of_one_state_have_tags_of_their_own(workplace: Path) -> None:
+    async with serving(workplace / "eu") as served:
+        token = (await served.write("s", set={"n": 1}))["token"]
+        tags = set()
+        for path, headers in (
+            ("/streams/s", {}),
+            ("/streams/s?conflicts=true", {}),
+            ("/streams/s", {"accept": "application/vnd.msgpack"}),
+            ("/streams/s?set=m", {}),
+            ("/streams/s?set=m&contains=x", {}),
+        ):
+            response = await served.client.get(path, headers=headers)
+            tag = response.headers["etag"]
+            tags.add(tag)
+            again = await served.client.get(path, headers={**headers, "if-none-match": f'"x", W/{tag}'})
+            assert (again.status_code, again.content) == (304, b"")
+            matched = await served.client.post("/streams/t", json={"set": {"n": 1}}, headers={"causal-after": token})
+            assert matched.status_code == 201
+        assert len(tags) == 5
+        plain = {"if-match": sorted(tags)[0]}
+        assert (await served.client.post("/streams/s", json={"set": {"n": 2}}, headers=plain)).status_code == 201
+
+
+async def test_msgpack_says_the_same(workplace: Path) -> None:
+    packed = "application/vnd.msgpack"
+    async with serving(workplace / "eu") as served:
+        body = pack({"set": {"n": 2**64 - 1, "f": 0.5}, "add": {"m": ["é"]}})
+        headers = {"content-type": packed, "accept": packed}
+        written = await served.client.post("/streams/s", content=body, headers=headers)
+        assert unpack(written.content)["stream"] == "s"
+        read = await served.client.get("/streams/s", headers=headers)
+        assert read.headers["content-type"] == packed
+        assert unpack(read.content) == await served.read("/streams/s")
+
+
+async def test_head_is_get_without_a_body(workplace: Path) -> None:
+    async with serving(workplace / "eu") as served:
+        await served.write("s", set={"n": 1})
+        for path in (
+            "/streams/s",
+            "/streams/",
+            "/events/",
+            "/changes",
+            "/conflicts",
+            "/status",
+            "/",
+            "/openapi.json",
+        ):
+            got, headed = await served.client.get(path), await served.client.head(path)
+            assert headed.content == b""
+            assert headed.status_code == got.status_code == 200
+            if path not in ("/status", "/"):
+                assert headed.headers["content-length"] == got.headers["content-length"]
+
+
+async def test_conditions_and_contexts(workplace: Path) -> None:
+    async with serving(workplace / "eu") as served:
+        first = await served.write("s", set={"n": 1})
+        second = await served.write("s", {"if-match": f'"{first["token"]}"'}, set={"n": 2})
+        stale = await served.client.post(
+            "/streams/s", json={"set": {"n": 3}}, headers={"if-match": f'"{first["token"]}"'}
+        )
+        assert stale.status_code == 412
+        either = f'"{first["token"]}", "{second["token"]}+abc"'
+        third = await served.write("s", {"if-match": either}, set={"n": 3})
+        unseen = await served.write("s", {"causal-context": first["token"]}, set={"n": 4})
+        assert "context" not in unseen
+        answer = await served.read("/streams/s?conflicts=true")
+        assert answer["registers"] == {"n": 4}
+        [lost] = answer["conflicts"]["n"]
+        assert (lost["value"], lost["dot"], lost["region"], lost["author"]) == (3, third["dot"], "eu", "anonymous")
+        [listed] = (await served.read("/conflicts?prefix="))["conflicts"]
+        assert listed["stream"] == "s"
+        assert listed["fields"]["n"]["value"] == 4
+        assert listed["fields"]["n"]["lost"] == [lost]
+        await served.write("s", {"atoll-actor": "lisa"}, set={"n": 5})
+        assert (await served.read("/conflicts"))["conflicts"] == []
+        assert (await served.read("/streams/s?conflicts=true"))["conflicts"] == {}
+
+
+async def test_large_sets_are_counted_paged_and_tested(workplace: Path) -> None:
+    async with serving(workplace / "eu") as served:
+        members = [f"m{number:05}" for number in range(2_500)]
+        for start in range(0, 2_500, 500):
+            await served.write(
+                "groups/all",
+                add={"members": members[start : start + 500], "few": ["x"]}
+                if not start
+                else {"members": members[start : start + 500]},
+            )
+        answer = await served.read("/streams/groups/all")
+        assert answer["sets"] == {"few": ["x"]}
+        large = answer["large_sets"]["members"]
+        assert large["count"] == 2_500
+        assert await pages(served, f"{large['href']}&limit=700", "members") == members
+        assert await pages(served, "/streams/groups/all?set=few", "members") == ["x"]
+        assert await pages(served, "/streams/groups/all?set=none", "members") == []
+        for element, there in (("m00007", True), ("m7", False)):
+            tested = await served.read(f"/streams/groups/all?set=members&contains={element}")
+            assert tested["contains"] is there
+        assert (await served.read("/streams/groups/all?set=none&contains=x"))["contains"] is False
+        other = await served.client.get(large["href"])
+        cursor = other.links["next"]["url"].partition("cursor=")[2]
+        wrong = await served.client.get(f"/streams/groups/all?set=few&cursor={cursor}")
+        assert wrong.json()["field"] == "cursor"
+        await served.client.delete("/streams/groups/all")
+        assert (await served.client.get(large["href"])).status_code == 404
+        await served.write("groups/all", add={"members": ["m00001"]})
+        assert (await served.read("/streams/groups/all"))["sets"] == {"members": ["m00001"]}
+        with trio.fail_after(5):
+            while served.node.replica.mirror.purging:
+                await trio.sleep(0.01)
+    check_store(workplace / "eu")
+
+
+async def test_the_past(workplace: Path) -> None:
+    async with serving(workplace / "eu") as served:
+        tokens, times = [], []
+        for number in range(4):
+            written = await served.write("s", set={"n": number}, add={"m": [str(number)]})
+            tokens.append(written["token"])
+            times.append(written["timestamp"])
+            served.clock.ms += 1_000
+        for number in range(4):
+            by_token = await served.read(f"/streams/s?at={tokens[number]}")
+            by_time = await served.read(f"/streams/s?at={times[number]}&conflicts=true")
+            assert by_token["registers"] == by_time["registers"] == {"n": number}
+            assert by_token["sets"]["m"] == [str(place) for place in range(number + 1)]
+            assert by_token["token"] == by_time["token"] == tokens[number]
+        assert (await served.read("/streams/s?at=2023-11-14T22:13:21Z"))["registers"] == {"n": 1}
+        assert (await served.read("/streams/s?at=2023-11-14T23:13:22.5%2B01:00"))["registers"] == {"n": 2}
+        early = await served.client.get("/streams/s?at=2000-01-01T00:00:00Z")
+        assert early.status_code == 404
+
+
+async def test_prefixes_list_what_exists_by_name(workplace: Path) -> None:
+    async with serving(workplace / "eu") as served:
+        names = ["a", "a/b", "a/b/c", "b", "é/x", "a b/c", "a+b/c"]
+        for name in names:
+            response = await served.client.post(f"/streams/{name.replace(' ', '%20')}", json={"set": {"n": 1}})
+            assert response.status_code == 201, response.text
+        await served.client.delete("/streams/b")
+        listed = await pages(served, "/streams/?limit=2", "streams")
+        assert [item["stream"] for item in listed] == sorted(set(names) - {"b"}, key=str.encode)
+        below = await served.read("/streams/a/")
+        assert [item["stream"] for item in below["streams"]] == ["a/b", "a/b/c"]
+        token = below["token"]
+        assert (await served.client.get("/streams/a/", headers={"if-none-match": f'"{token}"'})).status_code == 304
+        await served.write("a/z", set={"n": 1})
+        assert (await served.client.get("/streams/a/", headers={"if-none-match": f'"{token}"'})).status_code == 200
+        assert (await served.read("/streams/nothing/"))["streams"] == []
+
+
+async def test_the_log_is_paged_in_order_and_each_event_has_a_place(workplace: Path) -> None:
+    async with serving(workplace / "eu") as served:
+        for number in range(5):
+            await served.write("users/4", set={"n": number})
+        body = {"events": [{"stream": f"users/{n}", "set": {"n": 9}} for n in range(3)]}
+        transaction = (await served.client.post("/transactions", json=body)).json()
+        await served.write(
+            "x",
+            {"idempotency-key": "k"},
+            remove={"m": ["a"]},
+            occurred_at="2020-01-01T00:00:00+02:00",
+            source={"name": "f", "position": 3},
+        )
+        events = await pages(served, "/events/?limit=2", "events")
+        assert len(events) == 9
+        assert [event["timestamp"] for event in events] == sorted(event["timestamp"] for event in events)
+        assert [event.get("transaction") for event in events[5:8]] == [{"index": n, "count": 3} for n in range(3)]
+        first_page = (await served.read("/events/?limit=6"))["events"]
+        assert len(first_page) == 8, "a transaction is never split between pages"
+        assert events[-1]["occurred_at"] == "2020-01-01T00:00:00+02:00"
+        assert events[-1]["source"] == {"name": "f", "position": 3}
+        assert events[-1]["idempotency_key"] == "k"
+        assert events[-1]["remove"] == {"m": ["a"]}
+        assert len(await pages(served, "/events/users/4?limit=2", "events")) == 5
+        assert len(await pages(served, "/events/users/?limit=2", "events")) == 8
+        dot = transaction["events"][1]["dot"]
+        assert (await served.read(f"/dots/{dot}"))["stream"] == "users/1"
+        await served.client.delete("/streams/users/4")
+        assert (await pages(served, "/events/users/4", "events"))[-1]["delete"] is True
+
+
+async def test_transactions_are_all_or_none(workplace: Path) -> None:
+    async with serving(workplace / "eu") as served:
+        first = await served.write("a", set={"n": 1})
+        prefix = (await served.read("/streams/"))["token"]
+        body = {
+            "events": [{"stream": "a", "set": {"n": 2}}, {"stream": "b/c", "add": {"m": ["x"]}}],
+            "expect": {"a": first["token"], "": prefix},
+        }
+        done = await served.client.post("/transactions", json=body, headers={"idempotency-key": "t"})
+        assert done.status_code == 201
+        assert [event["stream"] for event in done.json()["events"]] == ["a", "b/c"]
+        again = await served.client.post("/transactions", json=body, headers={"idempotency-key": "t"})
+        assert again.json() == done.json()
+        failed = await served.client.post("/transactions", json=body)
+        assert failed.status_code == 412
+        assert (await served.read("/streams/a"))["registers"] == {"n": 2}
+
+
+async def test_resolve_answers_many_at_once(workplace: Path) -> None:
+    async with serving(workplace / "eu") as served:
+        await served.write("a", set={"n": 1})
+        answer = (await served.client.post("/resolve", json={"streams": ["a", "nobody"]})).json()
+        assert answer["streams"][0] == await served.read("/streams/a")
+        assert (answer["streams"][1]["stream"], answer["streams"][1]["status"]) == ("nobody", 404)
+
+
+async def test_changes_are_resumed_where_they_were_left(workplace: Path) -> None:
+    async with serving(workplace / "eu") as served:
+        for number in range(6):
+            await served.write(f"users/{number % 2}", set={"n": number})
+            await served.write("noise", set={"n": number})
+        seen: list[Any] = []
+        after = ""
+        while True:
+            page = await served.read(f"/changes?prefix=users/&limit=2{after}")
+            seen += page["changes"]
+            after = f"&after={page['cursor']}"
+            if not page["more"]:
+                break
+        assert [change["set"]["n"] for change in seen] == list(range(6))
+        assert page["token"] == (await served.read("/streams/users/"))["token"]
+        for known in (page["token"], page["cursor"]):
+            assert (await served.read(f"/changes?prefix=users/&after={known}"))["changes"] == []
+        stream = await served.read("/changes?prefix=users/1")
+        assert [change["set"]["n"] for change in stream["changes"]] == [1, 3, 5]
+        assert stream["token"] == (await served.read("/streams/users/1"))["token"]
+        resolved = await served.read("/changes?prefix=users/&form=resolved")
+        assert [change["registers"]["n"] for change in resolved["changes"]] == [4, 5]
+        assert (await served.read("/changes?after=now"))["changes"] == []
+
+
+async def test_a_long_poll_ends_with_the_change_or_the_time(workplace: Path) -> None:
+    async with serving(workplace / "eu") as served:
+        answers: list[Any] = []
+
+        async def poll() -> None:
+            answers.append(await served.read("/changes?prefix=s&wait=20"))
+
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(poll)
+                await trio.sleep(0.05)
+                await served.write("other", set={"n": 0})
+                await served.write("s", set={"n": 1})
+        assert [change["set"]["n"] for change in answers[0]["changes"]] == [1]
+        with trio.fail_after(5):
+            assert (await served.read("/changes?prefix=t&wait=1"))["changes"] == []
+
+
+@pytest.mark.parametrize("accept", ["text/event-stream", "application/x-ndjson"])
+async def test_a_stream_of_changes_goes_on_and_resumes(workplace: Path, accept: str) -> None:
+    async with serving(workplace / "eu") as served:
+        await served.write("s", set={"n": 1})
+
+        def follow(headers: dict[str, str], path: str, count: int) -> tuple[list[Any], str]:
+            """In a thread of its own: items until there are so many, and the cursor of the last."""
+            found: list[Any] = []
+            cursor = ""
+            with (
+                httpx.Client(base_url=served.url, trust_env=False, timeout=10) as client,
+                client.stream("GET", path, headers={"accept": accept, **headers}) as response,
+            ):
+                assert response.headers["content-type"] == accept
+                for line in response.iter_lines():
+                    if line.startswith("id: "):
+                        cursor = line[4:]
+                    elif line.startswith(("data: ", "{")):
+                        item = json.loads(line.removeprefix("data: "))
+                        cursor = item.get("cursor", cursor)
+                        found.append("caught-up" if "caught_up" in item else item["set"]["n"])
+                        if found[-1] == "caught-up":
+                            for number in (2, 3):
+                                client.post("/streams/s", json={"set": {"n": number}}).raise_for_status()
+                    if len(found) == count:
+                        break
+            return found, cursor
+
+        found, cursor = await trio.to_thread.run_sync(follow, {}, "/changes", 4)
+        assert found == [1, "caught-up", 2, 3]
+        resumed = {"last-event-id": cursor} if accept == "text/event-stream" else {}
+        path = "/changes" if resumed else f"/changes?after={cursor}"
+        assert (await trio.to_thread.run_sync(follow, resumed, path, 1))[0] == ["caught-up"]
+
+
+async def test_waiting_for_what_is_on_its_way(workplace: Path) -> None:
+    async with serving(workplace / "eu") as served:
+        token = (await served.write("s", set={"n": 1}))["token"]
+        ahead = token[: token.rindex(".")] + ".2"
+        answers: list[Any] = []
+
+        async def read() -> None:
+            answers.append(await served.read("/streams/s", {"causal-after": ahead, "prefer": "wait=10"}))
+
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read)
+                await trio.sleep(0.05)
+                await served.write("t", set={"n": 2})
+        assert answers[0]["registers"] == {"n": 1}
+
+
+async def test_status_health_and_the_interfaces_own_description(workplace: Path) -> None:
+    async with serving(workplace / "eu") as served:
+        await served.write("s", set={"n": 1})
+        status = await served.read("/status")
+        assert (status["region"], status["cluster"], status["ready"], status["events"]) == ("eu", "atoll", True, 1)
+        assert list(status["heads"]) == [status["origin"]]
+        assert await served.read("/healthz") == {"status": "ok"}
+        assert await served.read("/readyz") == {"ready": True}
+        document = await served.read("/openapi.json")
+        described = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
+        assert described == {(route.method, route.path) for route in ROUTES}
+        identifiers = [method["operationId"] for methods in document["paths"].values() for method in methods.values()]
+        assert len(document["paths"]["/changes"]["get"]["parameters"]) >= 5
+        assert all(identifiers)
+
+
+async def test_requests_that_wait_together_share_a_commit(workplace: Path) -> None:
+    async with serving(workplace / "eu") as served:
+        turns = 0
+        turn = served.node.replica.turn
+
+        def counted(jobs: Any, now_ms: int) -> Any:
+            nonlocal turns
+            turns += bool(jobs)
+            return turn(jobs, now_ms)
+
+        served.node.replica.turn = counted  # type: ignore[method-assign]  # it is only counted
+        async with trio.open_nursery() as nursery:
+            for number in range(50):
+                nursery.start_soon(lambda n: served.write(f"s/{n}", set={"n": n}), number)
+        assert len((await served.read("/streams/s/"))["streams"]) == 50
+        assert turns < 50
+
+
+async def test_timestamps_of_one_instant_are_told_apart(workplace: Path) -> None:
+    async with serving(workplace / "eu") as served:
+        first = await served.write("s", set={"n": 1})
+        second = await served.write("s", set={"n": 2})
+        assert first["timestamp"] < second["timestamp"]
+        assert first["timestamp"][:23] == second["timestamp"][:23]
+        assert served.clock.ms == NOW
