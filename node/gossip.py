@@ -193,6 +193,7 @@ class Gossip:
         size = sum(event.size for transaction in transactions for event in transaction)
         outcome = await self._do(Arrival(transactions), size)
         if not isinstance(outcome, Applied):
+            self._count("store", str(outcome))
             return Applied(0, (LeftOut("", 0, "store", str(outcome)),))
         self.withheld.note(outcome.left_out, self._clock.now_ms())
         for one in outcome.left_out:

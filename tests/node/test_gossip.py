@@ -1,0 +1,348 @@
+"""Gossip between running nodes: push, relay, repair, refusals, forks and rollbacks, over links that the test cuts."""
+
+import random
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from node.configuration import configure
+from node.interface.status import describe
+from node.seams import Unreachable
+from node.service import Node, run_node
+from replication import messages
+from replication.command import Command, Draft, Written
+from replication.errors import PeerError, StoreFailed
+from replication.messages import Digest, Events, Refusal
+from replication.packing import pack
+from replication.queries import resolve_stream
+from tests.helpers import NOW, check_store, operations
+from tests.serving import TestClock
+
+
+@dataclass
+class Network:
+    """Nodes by URL, calls between them, and which calls are lost."""
+
+    nodes: dict[str, Node] = field(default_factory=dict)
+    cut: set[tuple[str, str]] = field(default_factory=set)
+    calls: list[tuple[str, str, str]] = field(default_factory=list)
+    answers_lost: bool = False
+
+    def link(self, caller: str) -> "Link":
+        return Link(self, caller)
+
+
+@dataclass
+class Link:
+    """One node's way to its peers."""
+
+    network: Network
+    caller: str
+
+    async def call(self, url: str, message: bytes) -> bytes:
+        await trio.lowlevel.checkpoint()
+        if (self.caller, url) in self.network.cut or url not in self.network.nodes:
+            raise Unreachable("cut")
+        kind = type(messages.decode(message, "atoll").message).__name__
+        self.network.calls.append((self.caller, url, kind))
+        answer, _ = await self.network.nodes[url].gossip.answer(message)
+        if self.network.answers_lost:
+            raise Unreachable("the answer was lost")
+        return answer
+
+
+@dataclass
+class World:
+    """A cluster under test."""
+
+    directory: Path
+    network: Network = field(default_factory=Network)
+    clock: TestClock = field(default_factory=TestClock)
+
+    @asynccontextmanager
+    async def node(self, region: str, *peers: str, ready: bool = True, **options: Any) -> AsyncIterator[Node]:
+        data = options.pop("data", region)
+        configuration = configure(
+            {"region": region, "data": str(self.directory / data), "peers": [f"http://{peer}" for peer in peers],
+             "gossip_interval_ms": 20, **options}
+        )  # fmt: skip
+        entropy = random.Random(f"{data}{len(self.network.calls)}")
+        async with run_node(configuration, self.clock, self.network.link(f"http://{data}"), entropy) as node:
+            self.network.nodes[f"http://{data}"] = node
+            try:
+                if ready:
+                    await until(lambda: node.ready)
+                yield node
+            finally:
+                del self.network.nodes[f"http://{data}"]
+
+    def cut(self, left: str, right: str) -> None:
+        self.network.cut |= {(f"http://{left}", f"http://{right}"), (f"http://{right}", f"http://{left}")}
+
+    def heal(self) -> None:
+        self.network.cut.clear()
+
+
+@pytest.fixture
+def world(workplace: Path) -> World:
+    return World(workplace)
+
+
+async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    with trio.fail_after(seconds):
+        while not condition():
+            await trio.sleep(0.002)
+
+
+async def write(node: Node, stream: str, **made: Any) -> Written:
+    outcome = await node.submit(Command((Draft(stream, operations(**made)),)))
+    assert isinstance(outcome, Written), outcome
+    return outcome
+
+
+def value(node: Node, stream: str) -> Any:
+    with node.replica.read() as snapshot:
+        return resolve_stream(snapshot, stream).live["n"][0].value
+
+
+def same(*nodes: Node) -> bool:
+    return all(node.replica.vector == nodes[0].replica.vector for node in nodes)
+
+
+async def test_a_commit_is_pushed_once_a_link(world: World) -> None:
+    async with world.node("eu", "us", gossip_interval_ms=60_000) as eu, world.node("us") as us:
+        await until(lambda: eu.gossip.peers[0].digest is not None or eu.gossip.peers[0].failures > 0)
+        eu.gossip.peers[0].retry_at = 0
+        await eu.gossip._pull(eu.gossip.peers[0])
+        await write(eu, "s", set={"n": 1})
+        await until(lambda: same(eu, us))
+        assert [call[2] for call in world.network.calls].count("Events") == 1
+        assert describe(eu)["peers"][0]["behind"] == 0
+
+
+async def test_a_region_cut_from_one_peer_is_reached_through_another(world: World) -> None:
+    async with (
+        world.node("eu", "us", "ap") as eu,
+        world.node("us", "eu", "ap") as us,
+        world.node("ap", "eu", "us") as ap,
+    ):
+        world.cut("eu", "us")
+        await write(eu, "s", set={"n": 1})
+        await until(lambda: same(eu, us, ap))
+        assert value(us, "s") == 1
+        await write(us, "s", set={"n": 2})
+        await until(lambda: same(eu, us, ap))
+    for region in ("eu", "us", "ap"):
+        check_store(world.directory / region)
+
+
+async def test_a_link_named_on_one_side_works_both_ways(world: World) -> None:
+    async with world.node("us") as us, world.node("eu", "us") as eu:
+        await write(us, "s", set={"n": 1})
+        await until(lambda: same(eu, us))
+        await write(eu, "s", set={"n": 2})
+        await until(lambda: same(eu, us))
+
+
+async def test_both_sides_write_through_a_cut_and_agree_after_it(world: World) -> None:
+    async with world.node("eu", "us") as eu, world.node("us", "eu") as us:
+        world.cut("eu", "us")
+        for number in range(20):
+            await write(eu, f"s/{number}", set={"n": "eu"})
+            await write(us, f"s/{number}", set={"n": "us"})
+        await until(lambda: eu.gossip.peers[0].failures > 2)
+        assert describe(eu)["peers"][0]["reachable"] is False
+        world.heal()
+        await until(lambda: same(eu, us))
+        assert [value(eu, f"s/{n}") for n in range(20)] == [value(us, f"s/{n}") for n in range(20)]
+
+
+async def test_lost_answers_and_repeated_messages_change_nothing(world: World) -> None:
+    async with world.node("eu", "us") as eu, world.node("us", "eu") as us:
+        world.network.answers_lost = True
+        for number in range(5):
+            await write(eu, "s", set={"n": number})
+            await trio.sleep(0.02)
+        world.network.answers_lost = False
+        await until(lambda: same(eu, us))
+        assert us.gossip.refusals == {}
+
+
+async def test_an_unreachable_peer_at_start_is_no_error_and_writing_waits_for_no_longer_than_the_introduction(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.node("eu", "nowhere") as eu:
+        await write(eu, "s", set={"n": 1})
+    monkeypatch.setattr("node.gossip.INTRODUCTION_S", 0.2)
+
+    async def never(url: str, message: bytes) -> bytes:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    monkeypatch.setattr(Link, "call", lambda self, url, message: never(url, message))
+    async with world.node("us", "nowhere", ready=False) as us:
+        from node.service import Starting
+
+        with pytest.raises(Starting):
+            await write(us, "s", set={"n": 1})
+        await until(lambda: us.ready)
+        await write(us, "s", set={"n": 1})
+
+
+async def test_a_store_rolled_back_in_place_takes_a_new_incarnation_before_it_writes(world: World) -> None:
+    async with world.node("us") as us:
+        async with world.node("eu", "us") as eu:
+            await write(eu, "s", set={"n": 1})
+        shutil.copyfile(world.directory / "eu/data.mdb", world.directory / "old")
+        async with world.node("eu", "us") as eu:
+            old = eu.replica.origin
+            await write(eu, "s", set={"n": 2})
+            await until(lambda: same(eu, us))
+        shutil.copyfile(world.directory / "old", world.directory / "eu/data.mdb")
+        async with world.node("eu", "us") as eu:
+            assert eu.replica.origin != old
+            await write(eu, "s", set={"n": 3})
+            await until(lambda: same(eu, us))
+            assert value(us, "s") == 3
+            assert us.gossip.forks == {}
+            assert eu.gossip.forks == {}
+
+
+async def test_a_fork_is_named_on_both_sides_and_everything_else_flows(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with world.node("us", "eu") as us, world.node("ap", "us", "eu") as ap:
+        async with world.node("eu", "us") as eu:
+            await write(eu, "s", set={"n": 1})
+        shutil.copyfile(world.directory / "eu/data.mdb", world.directory / "old")
+        async with world.node("eu", "us") as eu:
+            await write(eu, "s", set={"n": "first"})
+            await until(lambda: same(eu, us, ap))
+        shutil.copyfile(world.directory / "old", world.directory / "eu/data.mdb")
+        for peer in ("us", "ap"):
+            world.cut("eu", peer)
+        async with world.node("eu", "us") as eu:
+            forked = eu.replica.origin
+            await write(eu, "s", set={"n": "second"})
+            world.heal()
+            await until(lambda: bool(eu.gossip.forks and us.gossip.forks))
+            for node in (eu, us):
+                [fork] = describe(node)["forks"]
+                assert fork["dot"] == f"{forked}.2"
+                assert fork["here"] != fork["there"]
+            assert {describe(eu)["forks"][0]["here"], describe(eu)["forks"][0]["there"]} == {
+                describe(us)["forks"][0]["here"],
+                describe(us)["forks"][0]["there"],
+            }
+            world.cut("za", "eu")
+            world.cut("za", "us")
+            async with world.node("za", "eu", "us") as za:
+                await write(za, "other", set={"n": 7})  # before it has heard of either side of the fork
+                world.heal()
+                await until(lambda: all(za.replica.origin in one.replica.vector for one in (eu, us, ap)))
+            assert (value(us, "s"), value(eu, "s")) == ("first", "second")
+        assert caplog.text.count(f"fork: {forked}.2") <= 3, "once a node"
+    for region in ("eu", "us", "ap", "za"):
+        check_store(world.directory / region)
+
+
+async def test_a_held_back_stamp_arrives_when_it_is_due_and_holds_nothing_else_back(world: World) -> None:
+    ahead = World(world.directory, world.network, TestClock(NOW + 5_000))
+    async with (
+        world.node("us", max_drift_ms=1_000) as us,
+        ahead.node("eu", "us", max_drift_ms=1_000) as eu,
+        world.node("ap", "us", max_drift_ms=1_000) as ap,
+    ):
+        await write(eu, "s", set={"n": 1})
+        await until(lambda: bool(us.gossip.withheld.current(us.clock.now_ms())))
+        [left] = describe(us)["left_out"]
+        assert left["reason"] == "held-back"
+        await write(ap, "t", set={"n": 2})
+        await until(lambda: ap.replica.origin in us.replica.vector)
+        assert eu.replica.origin not in us.replica.vector
+        world.clock.ms += 4_000
+        await until(lambda: same(us, eu))
+        assert us.gossip.refusals["held-back"] < 20
+
+
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [
+        ("malformed", lambda us: b"hello"),
+        ("other-cluster", lambda us: messages.encode(Digest({}, 0), "other", "xx.00000001")),
+        ("unknown-protocol", lambda us: pack([7, 9])),
+    ],
+)
+async def test_what_cannot_be_heard_is_refused_counted_and_logged_once(
+    world: World, caplog: pytest.LogCaptureFixture, reason: str, message: Callable[[Node], bytes]
+) -> None:
+    async with world.node("us") as us:
+        for _ in range(3):
+            answer, taken = await us.gossip.answer(message(us))
+            refusal = messages.decode(answer, "atoll").message
+            assert isinstance(refusal, Refusal)
+            assert (refusal.reason, taken) == (reason, False)
+        assert describe(us)["refusals"] == {reason: 3}
+        assert caplog.text.count(reason) == 1
+        assert us.replica.vector == {}
+
+
+@pytest.mark.parametrize(
+    ("reason", "fields"),
+    [
+        ("gap", {"seq": 2, "previous": b"p" * 16}),
+        ("broken-chain", {"previous": b"p" * 16}),
+        ("malformed", {"body_hash": b"h" * 16}),
+        ("uncovered-context", {"context": {"yy.00000001": 1}}),
+        ("held-back", {"timestamp": (NOW + 999_999) << 16}),
+        ("missing", {"seen": (("yy.00000001", 1, b"m" * 8),)}),
+    ],
+)
+async def test_what_is_wrong_in_a_message_is_refused_counted_and_logged_once_and_the_rest_applied(
+    world: World, caplog: pytest.LogCaptureFixture, reason: str, fields: dict[str, Any]
+) -> None:
+    from dataclasses import replace
+
+    from replication.event import Encoded, Seen, decode_header, encode_header, genesis
+    from tests.replication.test_admission import STRANGER, forged
+
+    fields = dict(fields)
+    if "seen" in fields:
+        fields["seen"] = tuple(Seen(*one) for one in fields["seen"])
+    good = forged("atoll", origin="ww.00000001", previous=genesis("atoll", "ww.00000001"))
+    wrong = forged("atoll")
+    wrong = Encoded(encode_header(replace(decode_header(wrong.header), **fields)), wrong.body)
+    sent = Events(Digest({}, NOW), ((wrong,), (good,)))
+    async with world.node("us") as us:
+        for _ in range(2):
+            answer, taken = await us.gossip.answer(messages.encode(sent, "atoll", STRANGER))
+            refusal = messages.decode(answer, "atoll").message
+            assert isinstance(refusal, Refusal)
+            assert (refusal.reason, taken) == (reason, True)
+        assert describe(us)["refusals"] == {reason: 2}
+        assert caplog.text.count("left out of what a peer sent") == 1
+        assert us.replica.vector == {"ww.00000001": 1}
+    check_store(world.directory / "us")
+
+
+async def test_a_peer_of_another_cluster_is_no_peer(world: World) -> None:
+    async with world.node("us"), world.node("eu", "us", cluster="other") as eu:
+        with pytest.raises(PeerError):
+            await world.network.link("http://eu").call("http://us", eu.gossip._encode(Digest({}, 0)))
+
+
+async def test_a_failing_store_leaves_out_what_arrives_and_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.node("us") as us, world.node("eu", "us") as eu:
+        monkeypatch.setattr(us.replica, "_failed", StoreFailed("disk"))
+        await write(eu, "s", set={"n": 1})
+        await until(lambda: us.gossip.refusals["store"] > 0)
+        monkeypatch.setattr(us.replica, "_failed", None)
+        await until(lambda: same(us, eu))
