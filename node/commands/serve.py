@@ -4,17 +4,16 @@ import logging
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import trio
 from cyclopts import Parameter
 
 from node.configuration import configure, read_file
 from node.seams import SystemClock, system_entropy
-from node.server import listen, url_of
-from node.server import serve as serve_node
-from node.service import Node
-from node.transport import HttpTransport
+
+if TYPE_CHECKING:
+    from node.service import Node
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -77,13 +76,17 @@ async def serve(
 
 async def _serve(values: dict[str, Any]) -> None:
     configuration = configure(values)
+    # The server's libraries take a second to import: not before it is known that they are needed.
+    from node.server import listen, serve, url_of
+    from node.transport import HttpTransport
+
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=LOG_FORMAT)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     listener = listen(*configuration.address)
     url = url_of(listener)
     transport = HttpTransport()
 
-    def started(node: Node) -> None:
+    def started(node: "Node") -> None:
         print(f"{configuration.region} serves {url} as {node.replica.origin}", flush=True)
 
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -93,7 +96,7 @@ async def _serve(values: dict[str, Any]) -> None:
                 return
 
         try:
-            await serve_node(configuration, listener, SystemClock(), transport, system_entropy(), stop, started)
+            await serve(configuration, listener, SystemClock(), transport, system_entropy(), stop, started)
         finally:
             listener.close()
             await transport.aclose()

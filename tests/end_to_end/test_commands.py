@@ -1,0 +1,143 @@
+"""The command line: help everywhere, one clear line for what cannot be done, exit statuses that scripts can use."""
+
+import os
+import pty
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from node.commands.tcp_proxy import parse_delay
+from tests.end_to_end.cluster import ATOLL, HOST, ROOT
+from tests.helpers import Node
+
+
+def run(*arguments: str, **options: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([*ATOLL, *arguments], capture_output=True, text=True, cwd=ROOT, timeout=60)
+
+
+def fails(*arguments: str) -> str:
+    """The one line of a command that cannot do what it was asked."""
+    done = run(*arguments)
+    assert done.returncode == 1, done
+    assert done.stdout == ""
+    assert done.stderr.startswith("atoll: ")
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+@pytest.fixture
+def store(workplace: Path) -> Path:
+    node = Node(workplace / "eu", "eu", cluster="atoll")
+    node.write("s", set={"n": 1}, add={"m": ["x"]})
+    node.close()
+    return workplace / "eu"
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["demo"], ["cut"], ["heal"], ["delay"], ["serve"], ["status"], ["load"], ["verify"]]
+)
+def test_help_is_everywhere(command: list[str]) -> None:
+    done = run(*command, "--help")
+    assert done.returncode == 0
+    assert "Usage: atoll" in done.stdout
+
+
+def test_the_list_of_commands_says_what_each_does() -> None:
+    assert "Three regions on this machine" in run("--help").stdout
+    assert run("--version").stdout.strip() == "0.1.0"
+
+
+def test_what_serve_cannot_do_is_one_line(store: Path, tmp_path: Path) -> None:
+    serve = ("serve", "--region", "eu", "--data", str(store))
+    assert "region" in fails("serve", "--data", str(store))
+    assert "must be of a-z" in fails("serve", "--region", "EU", "--data", str(store))
+    assert "HOST:PORT" in fails(*serve, "--listen", "8080")
+    assert "not an http" in fails(*serve, "--peer", "10.0.0.1:8080")
+    assert "twice" in fails(*serve, "--peer", "http://a", "--peer", "http://a")
+    assert "is not a dot" in fails(*serve, "--lost", "eu")
+    assert "gossip_interval_ms" in fails(*serve, "--gossip-interval-ms", "1")
+    assert "belongs to region 'eu'" in fails("serve", "--region", "us", "--data", str(store), "--listen", f"{HOST}:0")
+    assert "cluster 'atoll'" in fails(*serve, "--cluster", "other", "--listen", f"{HOST}:0")
+    config = tmp_path / "node.toml"
+    config.write_text('region = "eu"\ndatum = "x"\n')
+    assert "datum" in fails("serve", "--config", str(config))
+    config.write_text("region = \n")
+    assert "node.toml" in fails("serve", "--config", str(config))
+    assert "No such file" in fails("serve", "--config", str(tmp_path / "none"))
+    with socket.socket() as taken:
+        taken.bind((HOST, 0))
+        taken.listen()
+        assert "cannot listen" in fails(*serve, "--listen", f"{HOST}:{taken.getsockname()[1]}")
+
+
+def test_a_store_serves_one_process_and_stops_on_a_signal(store: Path) -> None:
+    command = [*ATOLL, "serve", "--region", "eu", "--data", str(store), "--listen", f"{HOST}:0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as serving:
+        assert serving.stdout is not None
+        assert serving.stdout.readline().startswith(f"eu serves http://{HOST}:")
+        assert "in use by another process" in fails(
+            "serve", "--region", "eu", "--data", str(store), "--listen", f"{HOST}:0"
+        )
+        assert run("verify", str(store)).returncode == 0
+        serving.send_signal(signal.SIGTERM)
+        _, errors = serving.communicate(timeout=5)
+        assert (serving.returncode, errors) == (0, "")
+
+
+def test_verify_says_what_it_found(store: Path, tmp_path: Path) -> None:
+    done = run("verify", str(store))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{store}: 1 events of 1 origins on 1 streams: clean\n"
+    assert "holds no store" in fails("verify", str(tmp_path))
+    data = bytearray((store / "data.mdb").read_bytes())
+    place = data.rindex(b"anonymous")
+    while place >= 0:
+        data[place] ^= 1
+        place = data.rfind(b"anonymous", 0, place)
+    (store / "data.mdb").write_bytes(data)
+    spoilt = run("verify", str(store))
+    assert spoilt.returncode == 1
+    assert "body of another hash" in spoilt.stdout
+
+
+def test_progress_shows_at_a_terminal(store: Path) -> None:
+    terminal, end = pty.openpty()
+    done = subprocess.run([*ATOLL, "verify", str(store)], stdout=subprocess.PIPE, stderr=end, cwd=ROOT, timeout=60)
+    os.close(end)
+    assert done.returncode == 0
+    assert os.read(terminal, 65_536)
+    os.close(terminal)
+
+
+def test_status_of_nobody_is_a_failure() -> None:
+    done = run("status", f"http://{HOST}:1")
+    assert done.returncode == 1
+    assert "no:" in done.stdout
+    assert '"problem"' in run("status", f"http://{HOST}:1", "--json-output").stdout
+
+
+def test_what_load_cannot_do_is_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "f.ndjson"
+    node = f"--node=eu=http://{HOST}:1"
+    assert "No such file" in fails("load", str(file), node)
+    file.write_text('{"region": "eu", "stream": "s", "set": {"n": 1}}\n')
+    assert "REGION=URL" in fails("load", str(file), "--node=eu")
+    assert "max-in-flight" in fails("load", str(file), node, "--max-in-flight=0")
+    assert "line 1: gave up after 1 s" in fails("load", str(file), node, "--timeout=0.5")
+    for line in ("{", "[]", '{"region": "eu"}', '{"region": "eu", "stream": "a//b"}'):
+        file.write_text(f"\n{line}\n")
+        assert "line 2: not an event" in fails("load", str(file), node)
+    file.write_text('{"region": "us", "stream": "s"}\n')
+    assert "region 'us' has no --node" in fails("load", str(file), node)
+    file.write_bytes(b"\xff\n")
+    assert "not UTF-8" in fails("load", str(file), node)
+
+
+def test_delays_are_read_with_their_unit() -> None:
+    assert [parse_delay(text) for text in ("80ms", "1s", "0.5s")] == [0.08, 1.0, 0.5]
+    for text in ("80", "ms", "-1s", "nans", "61s", "1m"):
+        with pytest.raises(ValueError, match=text):
+            parse_delay(text)
