@@ -36,10 +36,6 @@ class LostDots(Refused):
         self.lost = lost
 
 
-class Starting(Refused):
-    """The node has not heard from its peers yet, and may not write."""
-
-
 class Node:
     """A running node. Made by `run_node`."""
 
@@ -54,7 +50,7 @@ class Node:
         self.configuration = configuration
         self.replica = replica
         self.clock = clock
-        self.ready = False
+        self.introduced = trio.Event()
         self.stopping = trio.Event()
         self.requests_in_flight: set[tuple[str, str]] = set()
         self._changed = trio.Event()
@@ -70,10 +66,17 @@ class Node:
             configuration.gossip_interval_ms / 1000,
         )
 
+    @property
+    def ready(self) -> bool:
+        """Whether this node takes writes at once: its peers were asked, its store works, and it is not stopping."""
+        return self.introduced.is_set() and not self.replica.failed and not self.stopping.is_set()
+
     async def submit(self, job: Job, size: int = 0) -> Outcome:
-        """Write, in a commit shared with whoever waits too. Raises: Starting; Overloaded."""
-        if not self.ready:
-            raise Starting("this node is starting: it asks its peers what they hold before it writes")
+        """Write, in a commit shared with whoever waits too; not before the peers were asked what they hold (I6).
+
+        Raises: Overloaded.
+        """
+        await self.introduced.wait()
         return await self._committer.submit(job, size)
 
     @property
@@ -147,5 +150,5 @@ async def run_node(
 
 async def _start(node: Node) -> None:
     await node.gossip.introduce()
-    node.ready = True
+    node.introduced.set()
     await node.gossip.run()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from node.committer import Overloaded, TurnFailed
-from node.service import LostDots, NotCaughtUp, Starting
+from node.service import LostDots, NotCaughtUp
 from replication.errors import (
     ClockAhead,
     ConditionFailed,
@@ -47,7 +47,6 @@ TYPES: dict[str, tuple[int, str]] = {
     "unfoldable": (501, "The stream holds events that this version cannot fold"),
     "not-caught-up": (503, "Not everything that was asked for has arrived"),
     "clock-ahead": (503, "The node's clock is behind its timestamps"),
-    "starting": (503, "The node is starting"),
     "overloaded": (503, "Too many requests wait"),
     "store-failed": (503, "The store failed; writing has ended until the node is restarted"),
     "too-many-origins": (507, "The store knows as many origins as it may"),
@@ -84,14 +83,13 @@ _PLAIN: dict[type[Refused], str] = {
     RequestMismatch: "key-reused",
     Unfoldable: "unfoldable",
     ClockAhead: "clock-ahead",
-    Starting: "starting",
     Overloaded: "overloaded",
     StoreFailed: "store-failed",
     StoreFull: "store-full",
     TooManyOrigins: "too-many-origins",
     TurnFailed: "internal",
 }
-RETRY_AFTER_S = {"not-caught-up": "1", "starting": "1", "overloaded": "1", "clock-ahead": "5"}
+RETRY_AFTER_S = {"not-caught-up": "1", "overloaded": "1", "clock-ahead": "5"}
 
 
 def problem_of(refusal: Refused) -> Problem:

@@ -75,6 +75,5 @@ async def read_health(request: Request) -> Reply:
 
 async def read_readiness(request: Request) -> Reply:
     """Whether this node takes reads and writes: its peers were asked what they hold, and its store works."""
-    node = request.node
-    ready = node.ready and not node.replica.failed and not node.stopping.is_set()
+    ready = request.node.ready
     return Reply({"ready": ready}, 200 if ready else 503)
