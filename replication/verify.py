@@ -24,8 +24,8 @@ from replication.store import Meta, Store
 from replication.stream_name import ROOT, ancestors, is_prefix
 from replication.tables import LogRow, StreamRow
 
-REFERENCE_EVENTS_MAX = 300
-"""Streams with more events are checked against the fold from scratch: the reference takes their square in time."""
+REFERENCE_OPERATIONS_MAX = 300
+"""Streams of more operations are checked against the fold from scratch: the reference takes their square in time."""
 PROBLEMS_MAX = 100
 
 Additions = dict[str, dict[str, set[Dot]]]
@@ -270,7 +270,7 @@ class _Verification:
 
 def _derive(events: list[Event]) -> tuple[dict[str, Register], Additions]:
     """The live writes and additions that these events come to."""
-    if len(events) <= REFERENCE_EVENTS_MAX:
+    if sum(len(event.operations) for event in events) <= REFERENCE_OPERATIONS_MAX:
         return resolve(events).live, live_additions(events)
     cells = MemoryCells()
     for event in events:
