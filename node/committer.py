@@ -50,6 +50,7 @@ class Committer:
         self._queue: deque[_Waiting] = deque()
         self._wake = threading.Condition()
         self._closing = False
+        self._stuck = False  # the last turn came to nothing, so clearing away would too: the store is full, or failed
         self._token = trio.lowlevel.current_trio_token()
         self._thread = threading.Thread(target=self._run, name="atoll-committer", daemon=True)
         self._thread.start()
@@ -80,11 +81,13 @@ class Committer:
 
     def _run(self) -> None:
         while (batch := self._take()) is not None:
+            before = self._replica.mirror
             try:
                 outcomes = self._replica.turn([waiting.job for waiting in batch], self._clock.now_ms())
             except Exception:  # our own mistake: rolled back and logged, and the node lives on
                 log.exception("a turn failed, and was rolled back")
                 outcomes = [TurnFailed("this node made a mistake; nothing was written") for _ in batch]
+            self._stuck = self._replica.mirror is before
             if batch:
                 self._hand_back(batch, outcomes)
 
@@ -94,7 +97,7 @@ class Committer:
             while not self._queue:
                 if self._closing:
                     return None
-                if self._replica.mirror.purging and not self._replica.failed:
+                if self._replica.mirror.purging and not self._stuck:
                     return []
                 self._wake.wait()
             batch = [self._queue.popleft()]

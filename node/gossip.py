@@ -181,13 +181,14 @@ class Gossip:
             self.forks[where] = (fork, sender, chain.hex())
 
     def _learn_vectors(self, sender: str, digest: Digest) -> None:
-        stated = {origin: dict(vector) for origin, vector in digest.vectors.items()}
-        stated[sender] = {origin: claim.seq for origin, claim in digest.heads.items()}
-        for origin, vector in stated.items():
+        for origin, stated in digest.vectors.items():
+            vector = dict(stated)
             known = self._vectors.get(region_of(origin))
             newer = sum(vector.values()) >= sum(known[1].values()) if known else len(self._vectors) < ORIGINS_MAX - 1
-            if newer and region_of(origin) != self._replica.meta.region:
+            if newer and region_of(origin) not in (self._replica.meta.region, region_of(sender)):
                 self._vectors[region_of(origin)] = (origin, vector)
+        if region_of(sender) in self._vectors or len(self._vectors) < ORIGINS_MAX - 1:
+            self._vectors[region_of(sender)] = (sender, {origin: one.seq for origin, one in digest.heads.items()})
 
     async def _apply(self, transactions: tuple[Transaction, ...]) -> Applied:
         size = sum(event.size for transaction in transactions for event in transaction)

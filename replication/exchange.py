@@ -65,13 +65,11 @@ def _held(digest: Digest, origin: str) -> int:
 def lacking(snapshot: Snapshot, theirs: Digest, byte_limit: int = MESSAGE_TARGET_BYTES) -> tuple[Transaction, ...]:
     """The next transactions that a peer lacks and could apply: whole ones, causes first, about `byte_limit` bytes."""
     comparison = compare(snapshot, theirs)
-    reach = _Reach(
-        {origin: claim.seq for origin, claim in theirs.heads.items()},
-        {fork.origin for fork in comparison.forks} | {withheld.origin for withheld in theirs.left_out},
-    )
+    blocked = {fork.origin for fork in comparison.forks} | {withheld.origin for withheld in theirs.left_out}
+    reach = _Reach({origin: claim.seq for origin, claim in theirs.heads.items()}, blocked)
     chosen: list[Transaction] = []
     size = 0
-    for header, transaction in _transactions(snapshot, theirs):
+    for header, transaction in _transactions(snapshot, theirs, blocked):
         if not reach.takes(snapshot, header, len(transaction)):
             continue
         chosen.append(transaction)
@@ -81,11 +79,11 @@ def lacking(snapshot: Snapshot, theirs: Digest, byte_limit: int = MESSAGE_TARGET
     return tuple(chosen)
 
 
-def _transactions(snapshot: Snapshot, theirs: Digest) -> Iterator[tuple[Header, Transaction]]:
+def _transactions(snapshot: Snapshot, theirs: Digest, blocked: set[str]) -> Iterator[tuple[Header, Transaction]]:
     start = {origin: _boundary(snapshot, origin, claim.seq) for origin, claim in theirs.heads.items()}
     pending: list[Encoded] = []
     first: Header | None = None
-    for row in missing(snapshot, start):
+    for row in missing(snapshot, start, blocked):
         if first is None:
             first = decode_header(row.encoded.header)
         pending.append(row.encoded)
@@ -110,8 +108,6 @@ class _Reach:
     def takes(self, snapshot: Snapshot, first: Header, events: int) -> bool:
         """Whether the peer could apply this transaction next; if not, its origin is blocked from here on."""
         origin = first.origin
-        if origin in self._blocked:
-            return False
         if any(not self._has(snapshot, *seen) for seen in first.seen):
             self._blocked.add(origin)
             return False

@@ -54,11 +54,11 @@ PAGE_BYTES_MAX = 4 * 1024 * 1024
 """Bytes of stored events or rows after which a page ends; the item or transaction that meets it is still whole."""
 SET_INLINE_MAX = 1_000
 """Members a plain answer lists; a larger set answers its count and a link."""
-SCAN_ROWS_MAX = 10_000
+SCAN_ROWS_MAX = 4_000
 """Rows that one page may look at; a page that meets it is short and carries a cursor."""
 GATHER_ROWS_MAX = 1_000
 """Events of one stream that are gathered and sorted rather than met by reading the log."""
-TIME_TRAVEL_EVENTS_MAX = 100_000
+TIME_TRAVEL_EVENTS_MAX = 20_000
 """Events that one time-travel read may fold."""
 PURGE_ROWS_MAX = 1_000
 """Dead element rows that one turn clears away."""

@@ -5,7 +5,7 @@ Every order that shows is by (timestamp, origin, seq) or by UTF-8 bytes, and not
 """
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -284,13 +284,25 @@ def _few_beyond(snapshot: Snapshot, name: str, after: VersionVector) -> list[Log
     return sorted(gathered) if len(gathered) <= GATHER_ROWS_MAX else None
 
 
-def missing(snapshot: Snapshot, held: VersionVector) -> Iterator[LogRow]:
+def missing(snapshot: Snapshot, held: VersionVector, blocked: Collection[str] = ()) -> Iterator[LogRow]:
     """The rows of the log that a vector does not cover, in arrival order: each origin from its first missing seq,
     merged by position. Cost grows with what is missing, never with the log.
+
+    Origins in `blocked` are left out; whoever reads may add to it, and that origin's rows come no more.
     """
-    logs = (
-        snapshot.log_from(origin, held.get(origin, 0) + 1)
+    logs = {
+        origin: snapshot.log_from(origin, held.get(origin, 0) + 1)
         for origin, head in snapshot.heads.items()
-        if head.seq > held.get(origin, 0)
-    )
-    return heapq.merge(*logs, key=lambda row: row.position)
+        if head.seq > held.get(origin, 0) and origin not in blocked
+    }
+    waiting = [(row.position, origin, row) for origin, log in logs.items() for row in islice(log, 1)]
+    heapq.heapify(waiting)
+    while waiting:
+        _, origin, row = waiting[0]
+        if origin not in blocked:
+            yield row
+        following = next(logs[origin], None) if origin not in blocked else None
+        if following is None:
+            heapq.heappop(waiting)
+        else:
+            heapq.heapreplace(waiting, (following.position, origin, following))

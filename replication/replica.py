@@ -14,7 +14,7 @@ known again.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,6 +77,7 @@ class Replica:
         self._mirror = mirror
         self._secret = secret
         self._failed: StoreFailed | None = None
+        self._incarnations = 0
         self._writer = Writer(meta.cluster, max_drift_ms, self._salt)
 
     @classmethod
@@ -210,7 +211,8 @@ class Replica:
     def _reincarnate(self, batch: Batch) -> None:
         """Take a new incarnation: this node's log was rolled back, and its numbers must not be used again (I6)."""
         taken = batch.heads.keys() | {batch.mirror.origin}
-        batch.mirror.origin = fresh_origin(self.meta.region, self._secret, taken)
+        self._incarnations += 1
+        batch.mirror.origin = fresh_origin(self.meta.region, self._secret, taken, self._incarnations)
 
     def _salt(self, dot: Dot) -> bytes:
         return _draw(self._secret, "salt", str(dot), SALT_BYTES)
@@ -229,9 +231,8 @@ def _meta(store: Store, meta: Meta | None, region: str, cluster: str, secret: by
     return meta
 
 
-def fresh_origin(region: str, secret: bytes, taken: Sequence[str] | set[str]) -> str:
-    """An incarnation of the region that no known event has."""
-    attempt = 0
+def fresh_origin(region: str, secret: bytes, taken: Collection[str], attempt: int = 0) -> str:
+    """An incarnation of the region that none of `taken` is; another one for each first `attempt`."""
     while True:
         origin = f"{region}.{_draw(secret, 'incarnation', str(attempt), 4).hex()}"
         if origin not in taken:

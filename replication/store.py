@@ -82,6 +82,9 @@ class Store:
         except (lmdb.Error, OSError) as error:
             self._unlock()
             raise StoreRefused(f"{directory} cannot be opened as a store: {error}") from None
+        except StoreRefused:
+            self._unlock()
+            raise
 
     def _open(self, readonly: bool, map_bytes: int) -> None:
         if readonly and not (self.directory / "data.mdb").is_file():
@@ -98,10 +101,17 @@ class Store:
         )
         try:
             self.env.reader_check()
+            self._check_ours()
             self.dbs = {name: self.env.open_db(name.encode(), create=not readonly) for name in TABLES}
         except lmdb.Error as error:
             self.env.close()
             raise StoreRefused(f"{self.directory} is not a store of Atoll's: {error}") from None
+
+    def _check_ours(self) -> None:
+        """An environment that holds something, and not our tables, is somebody else's: nothing may be put there."""
+        with self.env.begin() as transaction:
+            if transaction.stat()["entries"] and transaction.get(b"meta") is None:
+                raise lmdb.InvalidError("it holds tables that are not ours")
 
     def close(self) -> None:
         """Close the environment. No transaction may be open."""

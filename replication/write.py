@@ -104,15 +104,15 @@ def _repeated(batch: Batch, command: Command, now_ms: int) -> Written | None:
     if command.request is not None:
         row = batch.request(tables.request_key(command.actor, command.request[0]))
         if row is not None and row.at_ms > now_ms - REQUEST_KEPT_MS:
-            return _outcome(batch, row, command.request[1])
+            return _outcome(batch, row, command, command.request[1])
     if command.source is not None:
         row = batch.request(tables.source_key(*command.source))
         if row is not None:
-            return _outcome(batch, row, None)
+            return _outcome(batch, row, command, None)
     return None
 
 
-def _outcome(batch: Batch, row: RequestRow, fingerprint: bytes | None) -> Written:
+def _outcome(batch: Batch, row: RequestRow, command: Command, fingerprint: bytes | None) -> Written:
     events: list[WrittenEvent] = []
     timestamp = 0
     for seq in range(row.seq, row.seq + row.events):
@@ -127,6 +127,8 @@ def _outcome(batch: Batch, row: RequestRow, fingerprint: bytes | None) -> Writte
                 raise RequestMismatch("this idempotency key was used for another request")
             held = header.context if body.request.held is None else body.request.held
         events.append(_written(header, held))
+    if [event.stream for event in events] != [draft.stream for draft in command.drafts]:
+        raise RequestMismatch("this source was imported as another transaction")
     return Written(timestamp, tuple(events), repeated=True)
 
 

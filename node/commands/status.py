@@ -1,17 +1,18 @@
 """`atoll status`: regions, vectors and lag."""
 
 import json
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
 import trio
+from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
 TIMEOUT_S = 5.0
 
 
-async def status(*urls: str, json_output: bool = False) -> int:
+async def status(*urls: str, json_output: Annotated[bool, Parameter(name="--json", negative=())] = False) -> int:
     """Ask nodes for their status, and say whether they agree.
 
     Exit status 1 where a node does not answer, or has a fork.

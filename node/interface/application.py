@@ -48,6 +48,8 @@ class Application(QuartTrio):
         return self._respond(answer)
 
     def _respond(self, answer: Rendered | Stream) -> Response:
+        if isinstance(answer, Stream) and request.method == "HEAD":
+            return Response(b"", 200, {"content-type": answer.media_type})
         if isinstance(answer, Stream):
             headers = {"content-type": answer.media_type, "cache-control": "no-store"}
             response = Response(_until_stopped(answer.body), 200, headers)

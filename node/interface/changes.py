@@ -123,12 +123,14 @@ async def read_changes(request: Request) -> Reply | Stream:
             return Stream(SSE_TYPE, _follow(following, _server_sent, b"event: caught-up\n", b": alive\n\n"))
         case "application/x-ndjson":
             return Stream(NDJSON_TYPE, _follow(following, _lines, b"", b"\n"))
+    after = following.after
     with trio.move_on_after(wait):
         while True:
             change = request.node.next_change
-            page, items = following.read(following.after, limit)
+            page, items = following.read(after, limit)
             if items or page.more or request.node.stopping.is_set() or not wait:
                 break
+            after = page.covered  # what was of no interest is not read again
             await change.wait()
     shown = {
         "changes": items,

@@ -116,7 +116,7 @@ def test_status_of_nobody_is_a_failure() -> None:
     done = run("status", f"http://{HOST}:1")
     assert done.returncode == 1
     assert "no:" in done.stdout
-    assert '"problem"' in run("status", f"http://{HOST}:1", "--json-output").stdout
+    assert '"problem"' in run("status", f"http://{HOST}:1", "--json").stdout
 
 
 def test_what_load_cannot_do_is_one_line(tmp_path: Path) -> None:

@@ -111,6 +111,36 @@ async def test_head_is_get_without_a_body(workplace: Path) -> None:
                 assert headed.headers["content-length"] == got.headers["content-length"]
 
 
+async def test_the_head_of_a_stream_of_changes_ends(workplace: Path) -> None:
+    async with serving(workplace / "eu") as served:
+        with trio.fail_after(5):
+            headed = await served.client.head("/changes", headers={"accept": "text/event-stream"})
+        assert (headed.status_code, headed.headers["content-type"]) == (200, "text/event-stream")
+
+
+async def test_a_full_store_does_not_spin_on_what_it_cannot_clear_away(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from replication.errors import StoreFull
+
+    async with serving(workplace / "eu") as served:
+        await served.write("s", add={"m": ["x"]})
+        turns = 0
+
+        def full(*_: object) -> None:
+            nonlocal turns
+            turns += 1
+            raise StoreFull("no room")
+
+        served.node.replica.mirror.purging = True
+        with monkeypatch.context() as patched:
+            patched.setattr("replication.batch.Batch.flush", full)
+            assert (await served.client.post("/streams/s", json={"set": {"n": 1}})).status_code == 507
+            await trio.sleep(0.2)
+            assert turns < 5
+        await served.write("s", set={"n": 1})
+
+
 async def test_conditions_and_contexts(workplace: Path) -> None:
     async with serving(workplace / "eu") as served:
         first = await served.write("s", set={"n": 1})

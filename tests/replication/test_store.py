@@ -72,6 +72,13 @@ def test_what_is_no_store_is_refused(workplace: Path) -> None:
     lmdb.open(str(workplace / "other"), map_size=1 << 20).close()
     with pytest.raises(StoreRefused, match="not a store"):
         verify(workplace / "other")
+    with lmdb.open(str(workplace / "foreign"), max_dbs=1) as foreign:
+        foreign.open_db(b"their table")
+    before = (workplace / "foreign" / "data.mdb").read_bytes()
+    for _ in range(2):
+        with pytest.raises(StoreRefused, match="not ours"):
+            opened(workplace / "foreign")
+    assert (workplace / "foreign" / "data.mdb").read_bytes() == before
 
 
 def test_a_full_map_refuses_writes_and_goes_on_reading(node: Make) -> None:

@@ -153,6 +153,10 @@ def test_an_imported_event_is_skipped_the_second_time_for_ever(node: Make) -> No
         one.now_ms += 10 * limits.REQUEST_KEPT_MS
         assert one.run(imported).events == first.events
     assert not us.run(command("users/4", source=Source("hr.ndjson", 8))).repeated
+    two = Command((Draft("a", operations(set={"n": 1})), Draft("b", operations(set={"n": 1}))), source=Source("f", 1))
+    us.run(two)
+    assert us.run(two).repeated
+    refused(us, command("a", source=Source("f", 1)), RequestMismatch)
 
 
 def test_a_clock_behind_its_timestamps_refuses_writes_until_it_catches_up(node: Make) -> None:
