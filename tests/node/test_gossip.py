@@ -18,7 +18,7 @@ from node.service import Node, run_node
 from replication import messages
 from replication.command import Command, Draft, Written
 from replication.errors import PeerError, StoreFailed
-from replication.messages import Digest, Events, Refusal
+from replication.messages import Claim, Digest, Events, Refusal
 from replication.packing import pack
 from replication.queries import resolve_stream
 from tests.helpers import NOW, check_store, operations
@@ -210,6 +210,19 @@ async def test_a_store_rolled_back_in_place_takes_a_new_incarnation_before_it_wr
             assert value(us, "s") == 3
             assert us.gossip.forks == {}
             assert eu.gossip.forks == {}
+
+
+async def test_hearing_of_its_own_events_beyond_its_log_is_enough(world: World) -> None:
+    async with world.node("eu") as eu:
+        await write(eu, "s", set={"n": 1})
+        old = eu.replica.origin
+        for seq, kept in ((1, True), (2, False)):
+            with eu.replica.read() as snapshot:
+                chain = snapshot.heads[old].chain if seq == 1 else b"c" * 16
+            claim = messages.encode(Digest({old: Claim(seq, chain)}, NOW), "atoll", "us.00000001")
+            await eu.gossip.answer(claim)
+            assert (eu.replica.origin == old) is kept
+        assert (await write(eu, "s", set={"n": 2})).events[0].dot.seq == 1
 
 
 async def test_a_fork_is_named_on_both_sides_and_everything_else_flows(
