@@ -8,6 +8,7 @@ from hypercorn.config import Config
 from hypercorn.trio import serve as hypercorn_serve
 
 from node.configuration import Configuration
+from node.connection import use_in_hypercorn
 from node.errors import ListenError
 from node.interface.application import Application
 from node.seams import Clock, Transport
@@ -66,6 +67,7 @@ async def serve(
             await stop()
             node.stop()
 
+        use_in_hypercorn()
         started(node)
         # hypercorn takes the descriptor for its own and closes it.
         await hypercorn_serve(Application(node), _config(listener.detach()), shutdown_trigger=shutdown, mode="asgi")

@@ -5,6 +5,7 @@ import pty
 import signal
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,26 @@ def test_a_store_serves_one_process_and_stops_on_a_signal(store: Path) -> None:
         serving.send_signal(signal.SIGTERM)
         _, errors = serving.communicate(timeout=5)
         assert (serving.returncode, errors) == (0, "")
+
+
+def test_a_client_that_stops_reading_does_not_hold_the_shutdown(tmp_path: Path) -> None:
+    node = Node(tmp_path / "eu", "eu", cluster="atoll")
+    for number in range(60):
+        node.write(f"s/{number}", set={"n": "x" * 200_000})
+    node.close()
+    command = [*ATOLL, "serve", "--region", "eu", "--data", str(tmp_path / "eu"), "--listen", f"{HOST}:0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as serving:
+        assert serving.stdout is not None
+        port = int(serving.stdout.readline().split(" ")[2].rpartition(":")[2])
+        with socket.create_connection((HOST, port)) as stalled:
+            stalled.sendall(b"GET /changes HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\n\r\n")
+            assert stalled.recv(4096).startswith(b"HTTP/1.1 200")
+            time.sleep(0.5)  # until the buffers between are full
+            began = time.monotonic()
+            serving.send_signal(signal.SIGINT)
+            _, errors = serving.communicate(timeout=10)
+        assert (serving.returncode, errors) == (0, "")
+        assert time.monotonic() - began < 3
 
 
 def test_verify_says_what_it_found(store: Path, tmp_path: Path) -> None:
