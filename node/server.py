@@ -82,5 +82,4 @@ def _config(descriptor: int) -> Config:
     config.shutdown_timeout = GRACEFUL_S
     config.keep_alive_timeout = KEEP_ALIVE_S
     config.include_server_header = False
-    config.h2_max_inbound_frame_size = 2**14
     return config

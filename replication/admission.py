@@ -23,16 +23,8 @@ from crdt.hybrid_clock import milliseconds
 from crdt.version_vector import includes
 from replication.batch import Batch
 from replication.errors import Malformed, TooManyOrigins
-from replication.event import (
-    MARK_BYTES,
-    Body,
-    Encoded,
-    Header,
-    check_size,
-    decode_body,
-    decode_header,
-    genesis,
-)
+from replication.event import MARK_BYTES, Body, Encoded, Header, genesis
+from replication.event_codec import check_size, decode_body, decode_header
 from replication.limits import TRANSACTION_BYTES_MAX, TRANSACTION_EVENTS_MAX
 from replication.log import append
 from replication.tables import Head

@@ -11,10 +11,10 @@ from crdt.dot import Dot
 from crdt.operations import JSON, Operation
 from crdt.version_vector import VersionVector
 from replication.errors import Invalid, TooLarge
-from replication.event import Source, check_operations
+from replication.event import Source
 from replication.limits import ACTOR_BYTES_MAX, FIELD_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, TRANSACTION_EVENTS_MAX
 from replication.stream_name import check_stream
-from replication.values import check_text, check_value
+from replication.values import check_operations, check_text, check_value
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from crdt.dot import Dot
 from replication.admission import Transaction
-from replication.event import MARK_BYTES, Encoded, Header, decode_header
+from replication.event import MARK_BYTES, Encoded, Header
+from replication.event_codec import decode_header
 from replication.limits import MESSAGE_TARGET_BYTES
 from replication.messages import Claim, Digest, Fork
 from replication.queries import missing

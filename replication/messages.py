@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 from replication.admission import Transaction
 from replication.errors import Malformed, PeerError
-from replication.event import FEATURE_LEVEL, HASH_BYTES, Encoded, decode_vector
+from replication.event import FEATURE_LEVEL, HASH_BYTES, Encoded
+from replication.event_codec import decode_vector
 from replication.limits import COMPRESS_FROM_BYTES, LEFT_OUT_MAX, MESSAGE_BYTES_MAX, ORIGINS_MAX, SEQ_MAX
 from replication.origin import is_origin
 from replication.packing import pack, unpack

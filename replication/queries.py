@@ -19,7 +19,8 @@ from crdt.version_vector import VersionVector, covers, join
 from replication import tables
 from replication.dots import walk_back
 from replication.errors import TooLarge, Unfoldable, UnknownStream
-from replication.event import Body, Header, decode_body, decode_header
+from replication.event import Body, Header
+from replication.event_codec import decode_body, decode_header
 from replication.limits import GATHER_ROWS_MAX, PAGE_BYTES_MAX, SCAN_ROWS_MAX, SET_INLINE_MAX, TIME_TRAVEL_EVENTS_MAX
 from replication.refold import events_of
 from replication.snapshot import Snapshot

@@ -12,7 +12,8 @@ from crdt.event import Event
 from replication import tables
 from replication.batch import Batch
 from replication.cells import fold_into
-from replication.event import decode_body, decode_header, meaning
+from replication.event import meaning
+from replication.event_codec import decode_body, decode_header
 from replication.snapshot import Snapshot
 from replication.tables import StreamRow
 

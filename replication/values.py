@@ -1,16 +1,21 @@
-"""Which values an event may carry: what JSON can say, within bounds that every region shares (I8, I9).
+"""Which values and operations an event may carry: what JSON can say, within bounds that every region shares (I8, I9).
 
 Checked where a value enters: from a client, and from a peer.
 """
 
 from typing import Any
 
-from crdt.operations import JSON
+from crdt.operations import JSON, Add, Delete, Operation, Remove, Set
 from replication.errors import Invalid
-from replication.limits import VALUE_DEPTH_MAX
+from replication.limits import ELEMENT_BYTES_MAX, FIELD_BYTES_MAX, OPERATIONS_MAX, VALUE_DEPTH_MAX
 
 INTEGER_MIN = -(1 << 63)
 INTEGER_MAX = (1 << 64) - 1
+
+
+def is_count(value: object, most: int) -> bool:
+    """Whether the value is a whole number from 0 to `most`; a boolean is none."""
+    return type(value) is int and 0 <= value <= most
 
 
 def check_text(text: object, field: str, bytes_max: int, *, empty: bool = False) -> str:
@@ -69,3 +74,34 @@ def _check_string(text: str, field: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise Invalid(field.encode("utf-8", "replace").decode(), "holds a lone surrogate") from None
+
+
+def check_operations(operations: list[Operation]) -> tuple[Operation, ...]:
+    """The operations of one event, if they make one: within bounds, each cell once, a delete alone.
+
+    Raises: Invalid, naming the field.
+    """
+    if not operations:
+        raise Invalid("", "the event is empty: give at least one of set, add, remove, delete")
+    if len(operations) > OPERATIONS_MAX:
+        raise Invalid("", f"the event touches {len(operations)} cells; at most {OPERATIONS_MAX} are allowed")
+    if len(operations) > 1 and any(isinstance(operation, Delete) for operation in operations):
+        raise Invalid("delete", "stands alone in its event")
+    cells: set[tuple[str, ...]] = set()
+    for operation in operations:
+        match operation:
+            case Set(field, value):
+                check_text(field, "set", FIELD_BYTES_MAX)
+                check_value(value, f"set.{field}")
+                cell: tuple[str, ...] = (field,)
+            case Add(field, element) | Remove(field, element):
+                kind = "add" if isinstance(operation, Add) else "remove"
+                check_text(field, kind, FIELD_BYTES_MAX)
+                check_text(element, f"{kind}.{field}", ELEMENT_BYTES_MAX)
+                cell = (field, element)
+            case Delete():
+                cell = ()
+        if cell in cells:
+            raise Invalid(".".join(cell), "the event touches this cell twice")
+        cells.add(cell)
+    return tuple(operations)

@@ -17,7 +17,8 @@ from crdt.reference import live_additions, resolve
 from crdt.register import Register
 from crdt.version_vector import covers, includes, join
 from replication import tables
-from replication.event import MARK_BYTES, Body, Header, decode_body, decode_header, digest, genesis, meaning
+from replication.event import MARK_BYTES, Body, Header, digest, genesis, meaning
+from replication.event_codec import decode_body, decode_header
 from replication.queries import missing
 from replication.snapshot import Snapshot, read
 from replication.store import Meta, Store

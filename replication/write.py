@@ -24,22 +24,8 @@ from replication.errors import (
     Unfoldable,
     UnknownStream,
 )
-from replication.event import (
-    FORMAT,
-    MARK_BYTES,
-    Body,
-    Encoded,
-    Header,
-    Request,
-    Seen,
-    check_operations,
-    decode_body,
-    decode_header,
-    digest,
-    encode_body,
-    encode_header,
-    genesis,
-)
+from replication.event import FORMAT, MARK_BYTES, Body, Encoded, Header, Request, Seen, digest, genesis
+from replication.event_codec import decode_body, decode_header, encode_body, encode_header
 from replication.limits import (
     EVENT_BYTES_MAX,
     REQUEST_KEPT_MS,
@@ -49,6 +35,7 @@ from replication.limits import (
 from replication.log import append
 from replication.stream_name import is_prefix
 from replication.tables import RequestRow
+from replication.values import check_operations
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from crdt.version_vector import VersionVector
 from replication.admission import Transaction
 from replication.command import Command, Draft, Written
 from replication.errors import UnknownStream
-from replication.event import decode_body, decode_header, meaning
+from replication.event import meaning
+from replication.event_codec import decode_body, decode_header
 from replication.exchange import claims, lacking
 from replication.messages import Digest
 from replication.queries import missing, resolve_stream

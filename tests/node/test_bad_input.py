@@ -12,7 +12,8 @@ import trio
 from crdt.hybrid_clock import COUNTER_BITS
 from node.interface.content import BODY_BYTES_MAX
 from node.interface.problems import PREFIX
-from replication.event import Encoded, Header, digest, encode_header, genesis
+from replication.event import Encoded, Header, digest, genesis
+from replication.event_codec import encode_header
 from replication.packing import pack
 from replication.replica import Arrival
 from replication.tokens import format_token

@@ -320,7 +320,8 @@ async def test_what_is_wrong_in_a_message_is_refused_counted_and_logged_once_and
 ) -> None:
     from dataclasses import replace
 
-    from replication.event import Encoded, Seen, decode_header, encode_header, genesis
+    from replication.event import Encoded, Seen, genesis
+    from replication.event_codec import decode_header, encode_header
     from tests.replication.test_admission import STRANGER, forged
 
     fields = dict(fields)

@@ -10,17 +10,8 @@ from crdt.hybrid_clock import COUNTER_BITS
 from crdt.operations import Set
 from replication.admission import Transaction
 from replication.command import Command, Draft
-from replication.event import (
-    Body,
-    Encoded,
-    Header,
-    Seen,
-    decode_header,
-    digest,
-    encode_body,
-    encode_header,
-    genesis,
-)
+from replication.event import Body, Encoded, Header, Seen, digest, genesis
+from replication.event_codec import decode_header, encode_body, encode_header
 from replication.packing import pack, unpack_own
 from tests.helpers import NOW, Node, operations
 
@@ -253,7 +244,7 @@ def test_a_transaction_is_whole_and_of_one_piece(node: Make) -> None:
 
 def test_sizes_beyond_the_limits_are_refused(node: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     eu = node("eu")
-    monkeypatch.setattr("replication.event.EVENT_BYTES_MAX", 10)
+    monkeypatch.setattr("replication.event_codec.EVENT_BYTES_MAX", 10)
     assert left_out(eu, (forged(),)) == ["malformed"]
     monkeypatch.undo()
     monkeypatch.setattr("replication.admission.TRANSACTION_BYTES_MAX", 10)

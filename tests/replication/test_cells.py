@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from replication import event, limits
+from replication import event, event_codec, limits
 from replication.command import Command, Draft
 from replication.errors import Unfoldable
-from replication.event import Encoded, decode_header, digest, encode_header
+from replication.event import Encoded, digest
+from replication.event_codec import decode_header, encode_header
 from replication.packing import pack
 from replication.queries import existing_row, page_set, resolve_stream
 from tests.helpers import Node, operations
@@ -162,7 +163,7 @@ def test_a_version_that_knows_more_folds_again_from_the_log(node: Make, monkeypa
     us.write("s", add={"m": ["z"]}, set={"n": 2})
     older = event.FEATURE_LEVEL
     with monkeypatch.context() as past:
-        past.setattr(event, "KNOWN_OPERATIONS", event.KNOWN_OPERATIONS - {event.ADD})
+        past.setattr(event_codec, "KNOWN_OPERATIONS", event.KNOWN_OPERATIONS - {event.ADD})
         past.setattr("replication.replica.FEATURE_LEVEL", older - 1)
         eu.replica.close()
         eu.reopen()

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from replication.admission import LeftOut
 from replication.command import Command, Draft
-from replication.event import decode_header
+from replication.event_codec import decode_header
 from replication.exchange import compare, lacking
 from replication.limits import LEFT_OUT_MAX, LEFT_OUT_RETRY_MS
 from replication.messages import Claim, Digest, Withheld

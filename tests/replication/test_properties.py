@@ -15,7 +15,7 @@ from replication import messages
 from replication.admission import Transaction
 from replication.command import Command, Draft
 from replication.errors import PeerError
-from replication.event import decode_header
+from replication.event_codec import decode_header
 from replication.messages import Events
 from tests.conftest import MEMORY
 from tests.helpers import Node, streams_of
