@@ -1,9 +1,9 @@
 """An event as it is stored and sent, and the hashes that bind it to its log (I5).
 
 Chain hash = BLAKE2b-128(header); `previous` in a header is the chain hash of the event before it in its origin, so
-that one hash proves a whole log, and a body can be erased while the chain still verifies (its salt keeps an erased body
-from being guessed). `seen` names, on the first event of a transaction, what changed in the whole vector of its writer
-since its previous transaction (I3).
+that one hash proves a whole log, and a body can be erased while the chain still verifies (its salt keeps an erased
+body from being guessed). `seen` names, on the first event of a transaction, what changed in the whole vector of its
+writer since its previous transaction (I3).
 """
 
 import hashlib
