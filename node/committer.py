@@ -13,13 +13,11 @@ from dataclasses import dataclass, field
 
 import trio
 
+from node.limits import WAITING_MAX
 from node.seams import Clock
 from replication.errors import Refused
 from replication.limits import BATCH_BYTES_MAX, BATCH_COMMANDS_MAX
 from replication.replica import Job, Outcome, Replica
-
-WAITING_MAX = 16_384
-"""Jobs that may wait; one more is refused."""
 
 log = logging.getLogger("atoll.committer")
 

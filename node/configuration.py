@@ -12,9 +12,8 @@ import msgspec
 from msgspec import Meta
 
 from node.errors import ConfigurationError
+from replication.limits import MAP_BYTES, MAX_DRIFT_MS
 from replication.origin import is_region
-from replication.replica import MAX_DRIFT_MS
-from replication.store import MAP_BYTES
 from replication.tokens import parse_dot
 
 

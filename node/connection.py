@@ -10,7 +10,7 @@ from hypercorn.events import Closed, Event, RawData
 from hypercorn.trio import run
 from hypercorn.trio.tcp_server import TCPServer
 
-WRITE_TIMEOUT_S = 30.0
+from node.limits import WRITE_TIMEOUT_S
 
 
 class Connection(TCPServer):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import trio
 
+from node.limits import BACKOFF_MAX_S, INTRODUCTION_S, LOGGED_MAX
 from node.seams import Clock, Transport, Unreachable
 from replication import messages
 from replication.admission import LeftOut, Transaction
@@ -24,10 +25,6 @@ from replication.messages import Digest, Events, Fork, Message, Received, Refusa
 from replication.origin import region_of
 from replication.replica import Applied, Arrival, Job, NewIncarnation, Outcome, Replica
 from replication.withheld import WithheldTransactions
-
-BACKOFF_MAX_S = 5.0
-INTRODUCTION_S = 2.0
-LOGGED_MAX = 1_000
 
 log = logging.getLogger("atoll.gossip")
 

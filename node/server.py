@@ -11,12 +11,9 @@ from node.configuration import Configuration
 from node.connection import use_in_hypercorn
 from node.errors import ListenError
 from node.interface.application import Application
+from node.limits import BACKLOG, CONNECTION_IDLE_S, GRACEFUL_S
 from node.seams import Clock, Transport
 from node.service import Node, run_node
-
-BACKLOG = 1024
-GRACEFUL_S = 1.0
-KEEP_ALIVE_S = 60.0
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -80,6 +77,6 @@ def _config(descriptor: int) -> Config:
     config.errorlog = None
     config.graceful_timeout = GRACEFUL_S
     config.shutdown_timeout = GRACEFUL_S
-    config.keep_alive_timeout = KEEP_ALIVE_S
+    config.keep_alive_timeout = CONNECTION_IDLE_S
     config.include_server_header = False
     return config

@@ -2,12 +2,13 @@
 
 import httpx
 
+from node.limits import PEER_ANSWER_S, PEER_CONNECT_S, PEER_CONNECTION_IDLE_S, PEER_CONNECTIONS_MAX
 from node.seams import Unreachable
 from replication.limits import MESSAGE_BYTES_MAX
 
 MEDIA_TYPE = "application/vnd.msgpack"
-TIMEOUT = httpx.Timeout(10.0, connect=2.0)
-LIMITS = httpx.Limits(max_keepalive_connections=64, keepalive_expiry=30.0)
+TIMEOUT = httpx.Timeout(PEER_ANSWER_S, connect=PEER_CONNECT_S)
+LIMITS = httpx.Limits(max_keepalive_connections=PEER_CONNECTIONS_MAX, keepalive_expiry=PEER_CONNECTION_IDLE_S)
 
 
 class HttpTransport:

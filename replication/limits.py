@@ -1,4 +1,4 @@
-"""Every bound of the product that does not depend on configuration (I9), and how they relate.
+"""Every bound and default of the replica (I9), and how they relate; `node.limits` has the shell's.
 
 Units are in the names. A bound that another relies on is asserted at the bottom, so that changing one shows which
 others must follow.
@@ -66,6 +66,17 @@ REQUESTS_PURGED_PER_TURN = 16
 """Request rows that one turn checks for expiry, beside those it writes."""
 REQUEST_KEPT_MS = 24 * 60 * 60 * 1000
 
+REFERENCE_OPERATIONS_MAX = 300
+"""Streams of more operations are verified against the fold from scratch: the reference takes their square in time."""
+PROBLEMS_MAX = 100
+"""Problems that one verification lists."""
+
+MAX_DRIFT_MS = 60_000
+"""How far ahead of a receiver's wall clock a timestamp may be; the same in the whole cluster [60 s]."""
+MAP_BYTES = 1 << 38
+"""Address space set aside for the store's map [256 GiB]: not memory, and not disk until it is written."""
+READERS_MAX = 510
+"""Read transactions at once, of all processes that have the store open."""
 LMDB_KEY_BYTES_MAX = 511
 
 # A token names each origin once: `origin.seq_`, after its scope of eight digits and `~`.

@@ -27,15 +27,14 @@ from replication.batch import Batch
 from replication.command import Command, Written
 from replication.errors import Refused, StoreFailed, StoreFull, StoreRefused
 from replication.event import FEATURE_LEVEL, SALT_BYTES
+from replication.limits import MAP_BYTES, MAX_DRIFT_MS
 from replication.origin import is_region
 from replication.packing import pack
 from replication.refold import refold_opaque
 from replication.snapshot import Snapshot, read
-from replication.store import MAP_BYTES, Meta, Mirror, Store
+from replication.store import Meta, Mirror, Store
 from replication.write import Writer, write
 
-MAX_DRIFT_MS = 60_000
-"""How far ahead of a receiver's wall clock a timestamp may be; the same in the whole cluster [60 s]."""
 SECRET_BYTES = 32
 
 

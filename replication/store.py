@@ -20,13 +20,11 @@ import lmdb
 
 from replication import tables
 from replication.errors import StoreFailed, StoreFull, StoreRefused
+from replication.limits import MAP_BYTES, READERS_MAX
 from replication.packing import pack, unpack_own
 from replication.tables import STORE_FORMAT, TABLES, Head
 
-MAP_BYTES = 1 << 38
-"""Address space set aside for the map [256 GiB]: not memory, and not disk until it is written."""
 LOCK_FILE = "lock"
-READERS_MAX = 510
 
 
 @dataclass(slots=True)

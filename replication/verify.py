@@ -19,15 +19,12 @@ from crdt.version_vector import covers, includes, join
 from replication import tables
 from replication.event import MARK_BYTES, Body, Header, digest, genesis, meaning
 from replication.event_codec import decode_body, decode_header
+from replication.limits import PROBLEMS_MAX, REFERENCE_OPERATIONS_MAX
 from replication.queries import missing
 from replication.snapshot import Snapshot, read
 from replication.store import Meta, Store
 from replication.stream_name import ROOT, ancestors, is_prefix
 from replication.tables import LogRow, StreamRow
-
-REFERENCE_OPERATIONS_MAX = 300
-"""Streams of more operations are checked against the fold from scratch: the reference takes their square in time."""
-PROBLEMS_MAX = 100
 
 Additions = dict[str, dict[str, set[Dot]]]
 """The dots of live additions, by field and element."""

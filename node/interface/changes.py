@@ -20,6 +20,7 @@ from node.interface.events import show_event
 from node.interface.listings import resolve_or_problem
 from node.interface.reply import Reply, Stream, accepted
 from node.interface.request import Request
+from node.limits import EVENT_STREAM_ALIVE_S, WAIT_MAX_S
 from node.service import Node
 from replication.errors import Invalid
 from replication.limits import PAGE_BYTES_MAX, PAGE_MAX, SCAN_ROWS_MAX
@@ -30,8 +31,6 @@ from replication.tokens import format_token, parse_scoped
 
 SSE_TYPE = "text/event-stream"
 NDJSON_TYPE = "application/x-ndjson"
-KEEP_ALIVE_S = 15.0
-WAIT_MAX_S = 30
 
 
 @dataclass(slots=True)
@@ -173,7 +172,7 @@ async def _follow(
         if behind:
             behind = False
             yield caught_up + b"".join(lines(following.cursor(covered), [{"caught_up": following.cursor(covered)}]))
-        with trio.move_on_after(KEEP_ALIVE_S) as waiting:
+        with trio.move_on_after(EVENT_STREAM_ALIVE_S) as waiting:
             await change.wait()
         if waiting.cancelled_caught:
             yield alive

@@ -18,12 +18,11 @@ from dataclasses import dataclass
 
 from crdt.version_vector import VersionVector, join
 from node.interface.request import Request
+from node.limits import WAIT_DEFAULT_S, WAIT_MAX_S
 from node.service import NotCaughtUp
 from replication.errors import ContextAhead, Invalid
 from replication.tokens import parse_scoped, parse_token
 
-WAIT_DEFAULT_S = 2.0
-WAIT_MAX_S = 30.0
 _WAIT = re.compile(r"\s*wait\s*=\s*\"?(\d{1,6}(?:\.\d{1,3})?)\"?\s*", re.IGNORECASE)
 _TAG = re.compile(r'\s*(W/)?"([^"]*)"\s*')
 

@@ -8,17 +8,14 @@ import json
 from typing import Any
 
 from node.interface.problems import Problem
+from node.limits import BODY_DEPTH_MAX
 from replication.errors import Malformed
-from replication.limits import VALUE_DEPTH_MAX
 from replication.packing import pack, unpack
 
 JSON_TYPE = "application/json"
 MERGE_PATCH_TYPE = "application/merge-patch+json"
 MSGPACK_TYPE = "application/vnd.msgpack"
 PROBLEM_TYPE = "application/problem+json"
-BODY_BYTES_MAX = 4 * 1024 * 1024
-"""A request's body, as it is sent."""
-BODY_DEPTH_MAX = VALUE_DEPTH_MAX + 4
 
 
 def dump_json(value: Any) -> bytes:

@@ -9,14 +9,13 @@ from node.interface.problems import problem_of
 from node.interface.reply import Reply
 from node.interface.request import Request
 from node.interface.streams import show, show_conflicts
+from node.limits import RESOLVE_BYTES_MAX
 from replication.errors import Invalid, Refused, TooLarge
-from replication.limits import PAGE_BYTES_MAX, PAGE_MAX
+from replication.limits import PAGE_MAX
 from replication.queries import list_conflicts, list_streams, resolve_stream, stream_row
 from replication.snapshot import Snapshot
 from replication.stream_name import check_name, check_stream, is_prefix
 from replication.tokens import format_token
-
-RESOLVE_BYTES_MAX = 4 * PAGE_BYTES_MAX
 
 
 async def read_prefix(request: Request) -> Reply:

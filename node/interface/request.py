@@ -8,14 +8,13 @@ from urllib.parse import parse_qsl
 import trio
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from node.interface.content import BODY_BYTES_MAX, JSON_TYPE, MERGE_PATCH_TYPE, MSGPACK_TYPE, parse
+from node.interface.content import JSON_TYPE, MERGE_PATCH_TYPE, MSGPACK_TYPE, parse
 from node.interface.problems import Problem
+from node.limits import BODY_BYTES_MAX, DRAIN_BYTES_MAX, DRAIN_S
 from node.service import Node
 from replication.errors import Invalid
 from replication.limits import PAGE_DEFAULT, PAGE_MAX
 
-DRAIN_BYTES_MAX = 1024 * 1024
-DRAIN_S = 2.0
 FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 

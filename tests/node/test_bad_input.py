@@ -10,8 +10,8 @@ import pytest
 import trio
 
 from crdt.hybrid_clock import COUNTER_BITS
-from node.interface.content import BODY_BYTES_MAX
 from node.interface.problems import PREFIX
+from node.limits import BODY_BYTES_MAX
 from replication.event import Encoded, Header, digest, genesis
 from replication.event_codec import encode_header
 from replication.packing import pack

@@ -10,10 +10,11 @@ from crdt.dot import Dot
 from replication import tables
 from replication.command import Command, Draft
 from replication.event import Source
+from replication.limits import PROBLEMS_MAX
 from replication.packing import pack
 from replication.snapshot import Snapshot
 from replication.store import Store
-from replication.verify import PROBLEMS_MAX, Report, verify
+from replication.verify import Report, verify
 from tests.helpers import Node, operations
 
 Spoil = Callable[[Snapshot], None]

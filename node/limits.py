@@ -1,0 +1,55 @@
+"""The shell's bounds and defaults (I9), beside those of `replication.limits` that they must agree with.
+
+Units are in the names.
+"""
+
+from replication.limits import (
+    EVENT_BYTES_MAX,
+    PAGE_BYTES_MAX,
+    TRANSACTION_BYTES_MAX,
+    VALUE_DEPTH_MAX,
+)
+
+# Requests
+BODY_BYTES_MAX = 4 * 1024 * 1024
+"""A request's body, as it is sent."""
+BODY_DEPTH_MAX = VALUE_DEPTH_MAX + 4
+RESOLVE_BYTES_MAX = 4 * PAGE_BYTES_MAX
+"""Rows of the streams that one /resolve reads."""
+DRAIN_BYTES_MAX = 1024 * 1024
+"""What is read of a body that nobody wants, so that its connection can go on."""
+DRAIN_S = 2.0
+WAITING_MAX = 16_384
+"""Writes that may wait for a commit; one more is refused."""
+
+# Waiting
+WAIT_DEFAULT_S = 2.0
+WAIT_MAX_S = 30
+EVENT_STREAM_ALIVE_S = 15.0
+"""Between signs of life on a stream of changes."""
+
+# Connections
+BACKLOG = 1024
+WRITE_TIMEOUT_S = 30.0
+"""How long a client may leave an answer unread."""
+GRACEFUL_S = 1.0
+"""How long answers under way may take once the node stops."""
+CONNECTION_IDLE_S = 60.0
+PEER_CONNECTION_IDLE_S = 30.0
+PEER_CONNECT_S = 2.0
+PEER_ANSWER_S = 10.0
+PEER_CONNECTIONS_MAX = 64
+
+# Gossip
+INTRODUCTION_S = 2.0
+"""How long a node that starts waits to hear from its peers before it writes."""
+BACKOFF_MAX_S = 5.0
+LOGGED_MAX = 1_000
+"""Kinds of refusal, and forks, that are remembered so as to be logged once."""
+
+# A body that is written out has overhead; whatever one event or transaction may hold can be asked for in JSON.
+assert EVENT_BYTES_MAX * 6 < BODY_BYTES_MAX
+assert TRANSACTION_BYTES_MAX < BODY_BYTES_MAX
+# A peer closes an idle connection later than this node does, so that none is closed under a message.
+assert PEER_CONNECTION_IDLE_S < CONNECTION_IDLE_S
+assert WAIT_DEFAULT_S <= WAIT_MAX_S
