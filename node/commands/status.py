@@ -66,10 +66,22 @@ def _print(answers: dict[str, dict[str, Any]]) -> None:
     console.print(nodes)
     if links.row_count:
         console.print(links)
-    answered = [answer["heads"] for answer in answers.values() if "heads" in answer]
+    answered = [answer for answer in answers.values() if "heads" in answer]
+    vectors = _vectors(answered)
+    if vectors.row_count:
+        console.print(vectors)
     if len(answered) > 1:
-        same = all(heads == answered[0] for heads in answered)
+        same = all(answer["heads"] == answered[0]["heads"] for answer in answered)
         console.print("heads are equal" if same else "heads differ: gossip is under way, or a link is down")
+
+
+def _vectors(answered: list[dict[str, Any]]) -> Table:
+    """What each node holds: the newest seq of every origin."""
+    table = Table("origin", *(f"at {answer['region']}" for answer in answered))
+    for origin in sorted({origin for answer in answered for origin in answer["heads"]}):
+        seqs = (answer["heads"].get(origin, [0])[0] for answer in answered)
+        table.add_row(origin, *(str(seq) for seq in seqs))
+    return table
 
 
 def _link(region: str, peer: dict[str, Any]) -> list[str]:

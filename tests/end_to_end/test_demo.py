@@ -133,6 +133,7 @@ def test_what_the_demo_prints_can_be_typed(demo: Demo) -> None:
     assert '"value":"Lisa Anna"' in demo.run(read)
     status = demo.run("atoll status " + " ".join(f"http://{HOST}:808{place}" for place in (1, 2, 3)))
     assert "heads are equal" in status
+    assert re.search(r"│ us\.[0-9a-f]{8} │ +\d+ +│ +\d+ +│", status), "each node's vector"
     demo.stop()
 
 
