@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from crdt.dot import Dot
 from crdt.hybrid_clock import TIMESTAMP_MAX, milliseconds, next_timestamp
-from crdt.operations import JSON, Operation, Set
+from crdt.operations import JSON, Add, Operation, Set
 from crdt.register import Register
 from crdt.version_vector import VersionVector, cut, includes, join
 from replication import tables
@@ -33,8 +33,9 @@ from replication.limits import (
     TRANSACTION_BYTES_MAX,
 )
 from replication.log import append
+from replication.packing import pack
 from replication.stream_name import is_prefix
-from replication.tables import RequestRow
+from replication.tables import RequestRow, StreamRow
 from replication.values import check_operations
 
 
@@ -239,15 +240,26 @@ def _seen(batch: Batch, origin: str) -> tuple[Seen, ...]:
 
 
 def _check_sizes(batch: Batch, events: list[tuple[Header, Encoded, Body]]) -> None:
-    for header, encoded, _ in events:
+    for header, encoded, body in events:
         if encoded.size > EVENT_BYTES_MAX:
             raise TooLarge(f"the event has {encoded.size} bytes; at most {EVENT_BYTES_MAX} are allowed")
         row = batch.stream(header.stream)
         if row is not None and row.size + encoded.size > STREAM_ROW_BYTES_MAX:
-            raise TooLarge(
-                f"the registers and set fields of stream {header.stream!r} would take more than "
-                f"{STREAM_ROW_BYTES_MAX} bytes"
-            )
+            _check_row(batch, header.stream, row, body)
     size = sum(encoded.size for _, encoded, _ in events)
     if size > TRANSACTION_BYTES_MAX:
         raise TooLarge(f"the transaction has {size} bytes; at most {TRANSACTION_BYTES_MAX} are allowed")
+
+
+def _check_row(batch: Batch, stream: str, row: StreamRow, body: Body) -> None:
+    """The row's size is only bounded from above while events are added to it: measure it, and what this one adds."""
+    row.size = len(tables.encode_stream(row, batch))
+    added = [
+        [operation.field, operation.value] if isinstance(operation, Set) else [operation.field]
+        for operation in body.operations or ()
+        if isinstance(operation, Set) or (isinstance(operation, Add) and operation.field not in row.sets)
+    ]
+    if row.size + len(pack(added)) > STREAM_ROW_BYTES_MAX:
+        raise TooLarge(
+            f"the registers and set fields of stream {stream!r} would take more than {STREAM_ROW_BYTES_MAX} bytes"
+        )

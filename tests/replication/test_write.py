@@ -215,6 +215,23 @@ def test_limits_of_size(node: Make) -> None:
     refused(eu, Command((Draft("wide", operations(set={"f9": big, "g": 1})),)), TooLarge)
 
 
+def test_a_turn_may_add_more_elements_to_one_stream_than_its_row_could_hold(node: Make) -> None:
+    eu = node("eu")
+    commands = [Command((Draft("s", operations(add={"m": [f"{n:0400}"]})),)) for n in range(4_000)]
+    assert {type(outcome) for outcome in eu.replica.turn(commands, NOW)} == {Written}
+    with eu.replica.read() as snapshot:
+        row = snapshot.stream("s")
+        assert row is not None
+        assert row.sets == {"m": 4_000}
+        assert row.size < 1_000
+
+
+def test_a_turn_may_write_one_register_more_often_than_its_row_could_hold(node: Make) -> None:
+    eu = node("eu")
+    commands = [Command((Draft("s", operations(set={"n": "x" * 100_000})),)) for _ in range(30)]
+    assert {type(outcome) for outcome in eu.replica.turn(commands, NOW)} == {Written}
+
+
 def test_every_valid_name_and_element_can_be_stored(node: Make) -> None:
     eu = node("eu")
     stream = "/".join(["é" * 7] * 15 + ["x" * 30])
