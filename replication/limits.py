@@ -59,7 +59,7 @@ SCAN_ROWS_MAX = 4_000
 GATHER_ROWS_MAX = 1_000
 """Events of one stream that are gathered and sorted rather than met by reading the log."""
 TIME_TRAVEL_EVENTS_MAX = 20_000
-"""Events that one time-travel read may fold."""
+"""Events of its stream that one time-travel read may look at."""
 PURGE_ROWS_MAX = 1_000
 """Dead element rows that one turn clears away."""
 REQUESTS_PURGED_PER_TURN = 16

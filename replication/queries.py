@@ -11,11 +11,10 @@ from itertools import islice
 
 from crdt.answer import Answer
 from crdt.dot import Dot
-from crdt.event import Event
 from crdt.fold import MemoryCells, fold
 from crdt.observed_remove_set import removed
 from crdt.register import Register
-from crdt.version_vector import VersionVector, covers, join
+from crdt.version_vector import VersionVector, covers
 from replication import tables
 from replication.dots import walk_back
 from replication.errors import TooLarge, Unfoldable, UnknownStream
@@ -125,35 +124,34 @@ def resolve_past(
     """A stream as it was when exactly the events of `vector`, or those stamped up to `timestamp`, were held.
 
     The answer names the vector it was resolved at. Raises: UnknownStream, where it had no events by then; Unfoldable;
-    TooLarge, where too many events would have to be folded.
+    TooLarge, where too many events would have to be looked at.
     """
     row = snapshot.stream(name)
     if row is None:
         raise UnknownStream(name, {})
+    latest = _latest(snapshot, vector) if timestamp is None else timestamp
     cells = MemoryCells()
     reached: dict[str, int] = {}
-    for folded, (dot, event) in enumerate(_past(snapshot, row, vector, timestamp)):
-        if folded == TIME_TRAVEL_EVENTS_MAX:
-            raise TooLarge(f"time travel would fold more than {TIME_TRAVEL_EVENTS_MAX} events")
-        if event is None:
-            raise Unfoldable(name)
-        fold(cells, event)
-        reached = join(reached, {dot.origin: dot.seq})
+    for looked_at, (stamp, dot, event) in enumerate(events_of(snapshot, row)):
+        if stamp > latest:
+            break
+        if looked_at == TIME_TRAVEL_EVENTS_MAX:
+            raise TooLarge(f"time travel would look at more than {TIME_TRAVEL_EVENTS_MAX} events")
+        if vector is None or covers(vector, dot):
+            if event is None:
+                raise Unfoldable(name)
+            fold(cells, event)
+            reached[dot.origin] = dot.seq
     answer = cells.answer()
     if not answer.exists:
         raise UnknownStream(name, reached)
     return reached, answer
 
 
-def _past(
-    snapshot: Snapshot, row: StreamRow, vector: VersionVector | None, timestamp: int | None
-) -> Iterator[tuple[Dot, Event | None]]:
-    for dot, event in events_of(snapshot, row):
-        if vector is not None and not covers(vector, dot):
-            continue
-        if timestamp is not None and event is not None and event.timestamp > timestamp:
-            return
-        yield dot, event
+def _latest(snapshot: Snapshot, vector: VersionVector | None) -> int:
+    """The greatest timestamp of what a vector covers: each origin's grow, so those of its newest dots decide."""
+    rows = (snapshot.event(Dot(origin, seq)) for origin, seq in (vector or {}).items())
+    return max((decode_header(row.encoded.header).timestamp for row in rows if row is not None), default=0)
 
 
 def list_streams(

@@ -18,13 +18,13 @@ from replication.snapshot import Snapshot
 from replication.tables import StreamRow
 
 
-def events_of(snapshot: Snapshot, row: StreamRow) -> Iterator[tuple[Dot, Event | None]]:
-    """A stream's events, causes first; None for one that this version cannot fold."""
-    for _, dot in snapshot.history(row.number):
+def events_of(snapshot: Snapshot, row: StreamRow) -> Iterator[tuple[int, Dot, Event | None]]:
+    """A stream's events by timestamp, causes first; None for one that this version cannot fold."""
+    for timestamp, dot in snapshot.history(row.number):
         stored = snapshot.event(dot)
         assert stored is not None, f"{dot} is in a history and not in the log"
         header = decode_header(stored.encoded.header)
-        yield dot, meaning(header, decode_body(header, stored.encoded.body))
+        yield timestamp, dot, meaning(header, decode_body(header, stored.encoded.body))
 
 
 def refold_opaque(batch: Batch) -> None:
@@ -33,7 +33,7 @@ def refold_opaque(batch: Batch) -> None:
     for name in names:
         row = batch.stream(name)
         assert row is not None
-        if row.opaque and all(event is not None for _, event in events_of(batch, row)):
+        if row.opaque and all(event is not None for _, _, event in events_of(batch, row)):
             _refold(batch, name)
 
 
@@ -45,7 +45,7 @@ def _refold(batch: Batch, name: str) -> None:
     row.registers, row.cleared = {}, {}
     row.sets = dict.fromkeys(row.sets, 0)
     vector, row.vector = row.vector, {}
-    for dot, event in events_of(batch, row):
+    for _, dot, event in events_of(batch, row):
         assert event is not None
         fold_into(batch, name, row, event)
         row.vector[dot.origin] = dot.seq
