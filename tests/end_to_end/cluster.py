@@ -1,5 +1,7 @@
 """Three `atoll serve` processes whose links go through proxies that the test can cut."""
 
+import itertools
+import os
 import signal
 import socket
 import subprocess
@@ -21,12 +23,24 @@ ATOLL = (sys.executable, "-m", "node")
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as one:
-        one.bind((HOST, 0))
-        port: int = one.getsockname()[1]
-        return port
+# Below the range from which the system gives ports to proxies and clients, so that none of those can take one that
+# was found free here and is listened on only later, or again after a kill.
+_candidates = itertools.count(20_000 + os.getpid() * 97 % 9_000)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports in a row that nobody listens on, and that are given to nobody else."""
+    ports: list[int] = []
+    while len(ports) < count:
+        port = next(_candidates)
+        with socket.socket() as one:
+            try:
+                one.bind((HOST, port))
+            except OSError:
+                ports = []
+            else:
+                ports.append(port)
+    return ports
 
 
 @dataclass
@@ -35,7 +49,7 @@ class Cluster:
 
     directory: Path
     client: httpx.AsyncClient
-    ports: dict[str, int] = field(default_factory=lambda: {region: free_port() for region in REGIONS})
+    ports: dict[str, int] = field(default_factory=lambda: dict(zip(REGIONS, free_ports(3), strict=True)))
     links: dict[tuple[str, str], Link] = field(default_factory=dict)
     proxies: dict[tuple[str, str], int] = field(default_factory=dict)
     processes: dict[str, "subprocess.Popen[str]"] = field(default_factory=dict)
@@ -158,6 +172,7 @@ async def running(directory: Path) -> AsyncIterator[Cluster]:
         finally:
             for process in cluster.processes.values():
                 process.kill()
+                process.wait()
             nursery.cancel_scope.cancel()
     async with trio.open_nursery() as nursery:
         for region in REGIONS:

@@ -11,33 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.cluster import ATOLL, HOST, ROOT, free_port
+from tests.end_to_end.cluster import ATOLL, HOST, ROOT, free_ports
 
 README = (ROOT / "README.md").read_text()
 TOUR = README.partition("<!-- tour -->")[2].partition("<!-- end of tour -->")[0]
 READY_S, STOP_S = 10.0, 2.0
 
 
-def free_ports() -> int:
-    """The first of three ports in a row that are free."""
-    import socket
-
-    while True:
-        first = free_port()
-        try:
-            for port in range(first, first + 3):
-                with socket.socket() as one:
-                    one.bind((HOST, port))
-        except OSError:
-            continue
-        return first
-
-
 class Demo:
     """A running demo, what it printed, and commands against it."""
 
     def __init__(self, temporary: Path) -> None:
-        self.port = free_ports()
+        self.port = free_ports(3)[0]
         self.environment = {**os.environ, "TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1"}
         self.began = time.monotonic()
         self.process = subprocess.Popen(
@@ -148,7 +133,7 @@ def test_links_of_no_demo_or_no_region_are_told(demo: Demo, tmp_path: Path) -> N
     assert refused("cut", "us", "mars", environment=here) == "atoll: name two different regions of us, eu, ap\n"
     assert refused("cut", "us", "us", environment=here).startswith("atoll: name two different regions")
     assert "80ms" in refused("delay", "us", "eu", "soon", environment=here)
-    assert "already" in refused("demo", "--port", str(free_ports()), environment=here)
+    assert "already" in refused("demo", "--port", str(free_ports(3)[0]), environment=here)
     (tmp_path / "empty").mkdir()
     elsewhere = {**here, "TMPDIR": str(tmp_path / "empty")}
     assert "no demo runs" in refused("heal", "us", "eu", environment=elsewhere)
