@@ -19,7 +19,7 @@ from node.seams import Clock, Transport, Unreachable
 from replication import messages
 from replication.admission import LeftOut, Transaction
 from replication.errors import PeerError, Refused
-from replication.exchange import Comparison, claims, compare, lacking
+from replication.exchange import claims, find_forks, lacking
 from replication.limits import ORIGINS_MAX
 from replication.messages import Digest, Events, Fork, Message, Received, Refusal
 from replication.origin import region_of
@@ -106,22 +106,22 @@ class Gossip:
         except PeerError as error:
             self._count(error.reason, error.detail)
             return self._encode(Refusal(self._digest(), error.reason, error.detail)), False
-        comparison = await self._hear(received)
+        forks = await self._hear(received)
         self._reachable_again(received.sender)
         match received.message:
             case Digest() as digest:
                 with self._replica.read() as snapshot:
                     transactions = lacking(snapshot, digest)
-                ours = self._digest(comparison.forks)
+                ours = self._digest(forks)
                 return self._encode(Events(ours, transactions) if transactions else ours), True
             case Events(_, transactions):
                 applied = await self._apply(transactions)
-                return self._encode(self._after(applied, comparison)), True
+                return self._encode(self._after(applied, forks)), True
             case Refusal():
-                return self._encode(self._digest(comparison.forks)), True
+                return self._encode(self._digest(forks)), True
 
-    def _after(self, applied: Applied, comparison: Comparison) -> Message:
-        ours = self._digest(comparison.forks)
+    def _after(self, applied: Applied, forks: tuple[Fork, ...]) -> Message:
+        ours = self._digest(forks)
         if not applied.left_out:
             return ours
         first = applied.left_out[0]
@@ -144,13 +144,13 @@ class Gossip:
 
     # --- hearing
 
-    async def _hear(self, received: Received) -> Comparison:
-        """Take in what a message's digest says: forks, vectors, and whether this node was rolled back."""
+    async def _hear(self, received: Received) -> tuple[Fork, ...]:
+        """Take in what a message's digest says: vectors, whether this node was rolled back, forks."""
         message = received.message
         digest = message if isinstance(message, Digest) else message.digest
         with self._replica.read() as snapshot:
-            comparison = compare(snapshot, digest)
-        for fork in comparison.forks:
+            forks = find_forks(snapshot, digest)
+        for fork in forks:
             self._note_fork(fork, received.sender, digest)
         self._learn_vectors(received.sender, digest)
         own = digest.heads.get(self._replica.origin)
@@ -162,7 +162,7 @@ class Gossip:
                     "%s holds %s up to %d, beyond this store: it was rolled back, and goes on as %s",
                     received.sender, before, own.seq, self._replica.origin,
                 )  # fmt: skip
-        return comparison
+        return forks
 
     def _note_fork(self, fork: Fork, sender: str, digest: Digest) -> None:
         theirs = {(one.origin, one.seq): one.chain for one in digest.forks}

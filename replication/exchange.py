@@ -10,7 +10,6 @@ there is no reorder buffer. Source: Demers et al. 1987, "Epidemic algorithms", s
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from crdt.dot import Dot
 from replication.admission import Transaction
@@ -23,50 +22,25 @@ from replication.snapshot import Snapshot
 from replication.tables import Head, LogRow
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """This node's heads beside a peer's.
-
-    Shape: `forks` carry this node's hash; `lacks` are origins of which the peer has less, `has_more` of which it has
-    more.
-    """
-
-    forks: tuple[Fork, ...]
-    lacks: frozenset[str]
-    has_more: frozenset[str]
-
-
 def claims(heads: dict[str, Head]) -> dict[str, Claim]:
     """Heads as a digest states them."""
     return {origin: Claim(head.seq, head.chain) for origin, head in heads.items()}
 
 
-def compare(snapshot: Snapshot, theirs: Digest) -> Comparison:
-    """Where a peer stands beside this node."""
-    forks: list[Fork] = []
-    for origin, claim in theirs.heads.items():
-        row = snapshot.event(Dot(origin, claim.seq))
-        if row is not None and row.chain != claim.chain:
-            forks.append(Fork(origin, claim.seq, row.chain))
-    for fork in theirs.forks:
-        row = snapshot.event(Dot(fork.origin, fork.seq))
-        if row is not None and row.chain != fork.chain:
-            forks.append(Fork(fork.origin, fork.seq, row.chain))
-    ours = snapshot.vector
-    lacks = {origin for origin, seq in ours.items() if seq > _held(theirs, origin)}
-    more = {origin for origin, claim in theirs.heads.items() if claim.seq > ours.get(origin, 0)}
-    return Comparison(tuple(dict.fromkeys(forks)), frozenset(lacks), frozenset(more))
-
-
-def _held(digest: Digest, origin: str) -> int:
-    claim = digest.heads.get(origin)
-    return claim.seq if claim else 0
+def find_forks(snapshot: Snapshot, theirs: Digest) -> tuple[Fork, ...]:
+    """The dots that a peer's digest names with another hash than this node's, which the forks carry."""
+    named = [(origin, claim.seq, claim.chain) for origin, claim in theirs.heads.items()] + list(theirs.forks)
+    forks: dict[Fork, None] = {}
+    for origin, seq, chain in named:
+        row = snapshot.event(Dot(origin, seq))
+        if row is not None and row.chain != chain:
+            forks[Fork(origin, seq, row.chain)] = None
+    return tuple(forks)
 
 
 def lacking(snapshot: Snapshot, theirs: Digest, byte_limit: int = MESSAGE_TARGET_BYTES) -> tuple[Transaction, ...]:
     """The next transactions that a peer lacks and could apply: whole ones, causes first, about `byte_limit` bytes."""
-    comparison = compare(snapshot, theirs)
-    blocked = {fork.origin for fork in comparison.forks} | {withheld.origin for withheld in theirs.left_out}
+    blocked = {one.origin for one in (*find_forks(snapshot, theirs), *theirs.left_out)}
     reach = _Reach({origin: claim.seq for origin, claim in theirs.heads.items()}, blocked)
     chosen: list[Transaction] = []
     size = 0

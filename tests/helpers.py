@@ -144,13 +144,15 @@ class Node:
         check_store(self.directory)
 
     def dump(self) -> list[tuple[bytes, bytes]]:
-        """Every row of the store: what must not change where nothing may."""
-        with self.replica.read() as snapshot:
-            return [
-                (table.encode() + b":" + key, row)
-                for table in snapshot.store.dbs
-                for key, row in snapshot.walk(table)
-            ]
+        return dump(self.replica)
+
+
+def dump(replica: Replica) -> list[tuple[bytes, bytes]]:
+    """Every row of the store: what must not change where nothing may."""
+    with replica.read() as snapshot:
+        return [
+            (table.encode() + b":" + key, row) for table in snapshot.store.dbs for key, row in snapshot.walk(table)
+        ]
 
 
 def check_store(directory: Path) -> None:

@@ -14,7 +14,7 @@ from node.configuration import configure
 from node.seams import Unreachable
 from node.server import listen, serve, url_of
 from node.service import Node
-from tests.helpers import NOW
+from tests.helpers import NOW, dump
 
 
 @dataclass
@@ -61,13 +61,7 @@ class Served:
         return answer
 
     def dump(self) -> list[tuple[bytes, bytes]]:
-        """Every row of the store."""
-        with self.node.replica.read() as snapshot:
-            return [
-                (table.encode() + b":" + key, row)
-                for table in snapshot.store.dbs
-                for key, row in snapshot.walk(table)
-            ]
+        return dump(self.node.replica)
 
 
 @asynccontextmanager

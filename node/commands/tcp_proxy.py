@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 import trio
 
-CHUNK_BYTES = 65_536
 CHUNKS_UNDER_WAY = 64
 DELAY = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)(ms|s)", re.ASCII)
 UNITS = {"ms": 0.001, "s": 1.0}

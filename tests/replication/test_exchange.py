@@ -6,7 +6,7 @@ from dataclasses import replace
 from replication.admission import LeftOut
 from replication.command import Command, Draft
 from replication.event_codec import decode_header
-from replication.exchange import compare, lacking
+from replication.exchange import find_forks, lacking
 from replication.limits import LEFT_OUT_MAX, LEFT_OUT_RETRY_MS
 from replication.messages import Claim, Digest, Withheld
 from replication.withheld import WithheldTransactions
@@ -64,23 +64,23 @@ def test_a_forked_origin_is_not_sent(node: Make) -> None:
     digest = Digest({eu.replica.origin: Claim(1, b"x" * 16)}, 0)
     assert sent(us, digest) == ["us1"], "its writer had seen our eu1, of which the peer has another: it will say so"
     with us.replica.read() as snapshot:
-        comparison = compare(snapshot, digest)
-    assert [(fork.origin, fork.seq) for fork in comparison.forks] == [(eu.replica.origin, 1)]
+        forks = find_forks(snapshot, digest)
+    assert [(fork.origin, fork.seq) for fork in forks] == [(eu.replica.origin, 1)]
     with us.replica.read() as snapshot:
-        told = compare(snapshot, replace(us.digest(), forks=comparison.forks))
-    assert told.forks == (), "the very same hash is no fork"
+        told = find_forks(snapshot, replace(us.digest(), forks=forks))
+    assert told == (), "the very same hash is no fork"
 
 
 def test_a_fork_that_a_peer_names_is_one_here_too(node: Make) -> None:
     eu = node("eu")
     eu.write("a", set={"n": 1})
     with eu.replica.read() as snapshot:
-        named = compare(snapshot, Digest({}, 0)).forks
+        named = find_forks(snapshot, Digest({}, 0))
         assert named == ()
         from replication.messages import Fork
 
         digest = Digest({}, 0, forks=(Fork(eu.replica.origin, 1, b"x" * 16), Fork("xx.00000001", 1, b"x" * 16)))
-        assert [(fork.origin, fork.seq) for fork in compare(snapshot, digest).forks] == [(eu.replica.origin, 1)]
+        assert [(fork.origin, fork.seq) for fork in find_forks(snapshot, digest)] == [(eu.replica.origin, 1)]
 
 
 def left(origin: str, reason: str, due_ms: int = 0) -> LeftOut:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from replication.exchange import compare
+from replication.exchange import find_forks
 from replication.replica import NewIncarnation
 from tests.helpers import Node
 
@@ -107,7 +107,7 @@ def test_a_rollback_without_peers_becomes_a_fork_that_is_named_and_contained(nod
 
     for one, other in ((eu, us), (us, eu)):
         with one.replica.read() as snapshot:
-            [fork] = compare(snapshot, other.digest()).forks
+            [fork] = find_forks(snapshot, other.digest())
         assert (fork.origin, fork.seq) == (forked, 2)
         assert {left.reason for left in one.apply(other.transactions()).left_out} <= {"fork"}
         assert one.dump() == before[one], "us wrote after it had the lost event: all of it depends on the fork"
