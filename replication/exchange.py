@@ -40,7 +40,8 @@ def find_forks(snapshot: Snapshot, theirs: Digest) -> tuple[Fork, ...]:
 
 def lacking(snapshot: Snapshot, theirs: Digest, byte_limit: int = MESSAGE_TARGET_BYTES) -> tuple[Transaction, ...]:
     """The next transactions that a peer lacks and could apply: whole ones, causes first, about `byte_limit` bytes."""
-    blocked = {one.origin for one in (*find_forks(snapshot, theirs), *theirs.left_out)}
+    blocked = {fork.origin for fork in find_forks(snapshot, theirs)}
+    blocked |= {withheld.origin for withheld in theirs.left_out}
     reach = _Reach({origin: claim.seq for origin, claim in theirs.heads.items()}, blocked)
     chosen: list[Transaction] = []
     size = 0
