@@ -1,8 +1,8 @@
 """Group commit: jobs that wait together share one turn, one LMDB transaction and one sync of the disk.
 
-A thread of its own takes everything that waits, runs the turn, and hands the outcomes back to trio. While a commit
-syncs, the next batch gathers; so the batch adapts to the load and no job waits for a timer. Between jobs the thread
-clears away what deletes left behind.
+The writer (`node.disk`) asks for step after step: each takes everything that waits, runs the turn, and hands the
+outcomes back to trio. While a commit syncs, the next batch gathers; so the batch adapts to the load and no job waits
+for a timer. Between jobs the steps clear away what deletes left behind.
 """
 
 import logging
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import trio
 
+from node.disk import Disk, HandBack
 from node.limits import WAITING_MAX
 from node.seams import Clock
 from replication.errors import Refused
@@ -41,17 +42,20 @@ class _Waiting:
 class Committer:
     """The one writer of a replica. `on_commit` is called in trio's thread after every turn that did something."""
 
-    def __init__(self, replica: Replica, clock: Clock, on_commit: Callable[[], None]) -> None:
+    def __init__(self, replica: Replica, clock: Clock, disk: Disk, on_commit: Callable[[], None]) -> None:
         self._replica = replica
         self._clock = clock
         self._on_commit = on_commit
         self._queue: deque[_Waiting] = deque()
-        self._wake = threading.Condition()
+        self._lock = threading.Lock()
         self._closing = False
         self._stuck = False  # the last turn came to nothing, so clearing away would too: the store is full, or failed
-        self._token = trio.lowlevel.current_trio_token()
-        self._thread = threading.Thread(target=self._run, name="atoll-committer", daemon=True)
-        self._thread.start()
+        self._writer = disk.start_writer(self._step)
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait."""
+        return len(self._queue)
 
     async def submit(self, job: Job, size: int = 0) -> Outcome:
         """Do the job in a turn to come; what became of it. Units: `size` is about the job's bytes.
@@ -60,59 +64,52 @@ class Committer:
         Raises: Overloaded.
         """
         waiting = _Waiting(job, size)
-        with self._wake:
+        with self._lock:
             if self._closing or len(self._queue) >= WAITING_MAX:
                 raise Overloaded("this node is shutting down" if self._closing else "too many writes wait")
             self._queue.append(waiting)
-            self._wake.notify()
+        self._writer.wake()
         await waiting.done.wait()
         assert waiting.outcome is not None
         return waiting.outcome
 
     async def close(self) -> None:
-        """Do what waits, then end the thread."""
-        with self._wake:
+        """Do what waits, then end the writer."""
+        with self._lock:
             self._closing = True
-            self._wake.notify()
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(self._thread.join)
+            await self._writer.close()
 
-    def _run(self) -> None:
-        while (batch := self._take()) is not None:
-            before = self._replica.mirror
-            try:
-                outcomes = self._replica.turn([waiting.job for waiting in batch], self._clock.now_ms())
-            except Exception:  # our own mistake: rolled back and logged, and the node lives on
-                log.exception("a turn failed, and was rolled back")
-                outcomes = [TurnFailed("this node made a mistake; nothing was written") for _ in batch]
-            self._stuck = self._replica.mirror is before
+    def _step(self) -> HandBack | None:
+        """Commit the next batch; None where there is nothing to do. Called by the writer, one at a time."""
+        batch = self._take()
+        if batch is None:
+            return None
+        before = self._replica.mirror
+        try:
+            outcomes = self._replica.turn([waiting.job for waiting in batch], self._clock.now_ms())
+        except Exception:  # our own mistake: rolled back and logged, and the node lives on
+            log.exception("a turn failed, and was rolled back")
+            outcomes = [TurnFailed("this node made a mistake; nothing was written") for _ in batch]
+        self._stuck = self._replica.mirror is before
+
+        def hand_back() -> None:
+            for waiting, outcome in zip(batch, outcomes, strict=True):
+                waiting.outcome = outcome
+                waiting.done.set()
             if batch:
-                self._hand_back(batch, outcomes)
+                self._on_commit()
+
+        return hand_back
 
     def _take(self) -> list[_Waiting] | None:
-        """The next batch; empty where there is only clearing away to do; None at the end."""
-        with self._wake:
-            while not self._queue:
-                if self._closing:
-                    return None
-                if self._replica.mirror.purging and not self._stuck:
-                    return []
-                self._wake.wait()
+        """The next batch; empty where there is only clearing away to do; None where there is nothing."""
+        with self._lock:
+            if not self._queue:
+                return [] if self._replica.mirror.purging and not (self._stuck or self._closing) else None
             batch = [self._queue.popleft()]
             size = batch[0].size
             while self._queue and len(batch) < BATCH_COMMANDS_MAX and size + self._queue[0].size <= BATCH_BYTES_MAX:
                 batch.append(self._queue.popleft())
                 size += batch[-1].size
             return batch
-
-    def _hand_back(self, batch: list[_Waiting], outcomes: list[Outcome]) -> None:
-        def deliver() -> None:
-            for waiting, outcome in zip(batch, outcomes, strict=True):
-                waiting.outcome = outcome
-                waiting.done.set()
-            self._on_commit()
-
-        try:
-            self._token.run_sync_soon(deliver)
-        except trio.RunFinishedError:
-            log.warning("the node ended before %d outcomes could be handed back", len(batch))

@@ -13,6 +13,7 @@ import trio
 from crdt.version_vector import VersionVector, includes
 from node.committer import Committer
 from node.configuration import Configuration
+from node.disk import Disk, LocalDisk
 from node.gossip import Gossip
 from node.seams import Clock, Transport
 from replication.errors import Refused
@@ -46,6 +47,7 @@ class Node:
         clock: Clock,
         transport: Transport,
         entropy: random.Random,
+        disk: Disk,
     ) -> None:
         self.configuration = configuration
         self.replica = replica
@@ -55,7 +57,7 @@ class Node:
         self.requests_in_flight: set[tuple[str, str]] = set()
         self._changed = trio.Event()
         self._lost_after: Mapping[str, int] = configuration.lost_after
-        self._committer = Committer(replica, clock, self._committed)
+        self._committer = Committer(replica, clock, disk, self._committed)
         self.gossip = Gossip(
             replica,
             self._committer.submit,
@@ -78,6 +80,11 @@ class Node:
         """
         await self.introduced.wait()
         return await self._committer.submit(job, size)
+
+    @property
+    def writes_waiting(self) -> int:
+        """How many writes and arrivals wait for a commit."""
+        return self._committer.waiting
 
     @property
     def next_change(self) -> trio.Event:
@@ -121,12 +128,17 @@ class Node:
 
 @asynccontextmanager
 async def run_node(
-    configuration: Configuration, clock: Clock, transport: Transport, entropy: random.Random
+    configuration: Configuration,
+    clock: Clock,
+    transport: Transport,
+    entropy: random.Random,
+    disk: Disk | None = None,
 ) -> AsyncIterator[Node]:
     """Open the store and run a node, without its HTTP server; on leaving, stop it and close the store.
 
     Raises: StoreRefused.
     """
+    disk = disk or LocalDisk()
     replica = Replica.open(
         Path(configuration.data),
         region=configuration.region,
@@ -134,8 +146,9 @@ async def run_node(
         secret=entropy.randbytes(SECRET_BYTES),
         max_drift_ms=configuration.max_drift_ms,
         map_bytes=configuration.map_bytes,
+        open_store=disk.open_store,
     )
-    node = Node(configuration, replica, clock, transport, entropy)
+    node = Node(configuration, replica, clock, transport, entropy, disk)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_start, node)

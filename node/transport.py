@@ -14,9 +14,10 @@ LIMITS = httpx.Limits(max_keepalive_connections=PEER_CONNECTIONS_MAX, keepalive_
 class HttpTransport:
     """Calls peers with httpx. Close it with `aclose`."""
 
-    def __init__(self) -> None:
+    def __init__(self, wire: httpx.AsyncBaseTransport | None = None) -> None:
+        """`wire` carries the requests where that is not a socket."""
         # Proxies of the environment are for the web, not for a cluster's own links.
-        self._client = httpx.AsyncClient(timeout=TIMEOUT, limits=LIMITS, trust_env=False)
+        self._client = httpx.AsyncClient(transport=wire, timeout=TIMEOUT, limits=LIMITS, trust_env=False)
 
     async def call(self, url: str, message: bytes) -> bytes:
         """Send one message; the peer's answer. Raises: Unreachable."""

@@ -14,7 +14,7 @@ known again.
 """
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,7 +32,7 @@ from replication.origin import is_region
 from replication.packing import pack
 from replication.refold import refold_opaque
 from replication.snapshot import Snapshot, read
-from replication.store import Meta, Mirror, Store
+from replication.store import Meta, Mirror, Store, open_store
 from replication.write import Writer, write
 
 SECRET_BYTES = 32
@@ -89,6 +89,7 @@ class Replica:
         secret: bytes,
         max_drift_ms: int = MAX_DRIFT_MS,
         map_bytes: int = MAP_BYTES,
+        open_store: Callable[[Path, int], Store] = open_store,
     ) -> "Replica":
         """Open the store in `directory`, making it where it is absent.
 
@@ -98,7 +99,7 @@ class Replica:
         assert len(secret) == SECRET_BYTES
         if not (is_region(region) and is_region(cluster)):
             raise StoreRefused(f"region {region!r} and cluster {cluster!r} must be of a-z, 0-9 and '-', 1 to 32 long")
-        store = Store(directory, map_bytes=map_bytes)
+        store = open_store(directory, map_bytes)
         try:
             with store.writing() as transaction:
                 meta = _meta(store, store.read_meta(transaction), region, cluster, secret)

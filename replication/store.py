@@ -144,7 +144,7 @@ class Store:
             raise StoreFailed(f"the store cannot begin a write: {error}") from None
         try:
             yield transaction
-            transaction.commit()
+            self._commit(transaction)
         except lmdb.MapFullError:
             transaction.abort()
             raise StoreFull("the store's map is full: raise map_bytes, or free disk space") from None
@@ -154,6 +154,10 @@ class Store:
         except BaseException:
             transaction.abort()
             raise
+
+    def _commit(self, transaction: lmdb.Transaction) -> None:
+        """The instant in which a turn becomes durable. A simulated disk has its faults here."""
+        transaction.commit()
 
     def get(self, transaction: lmdb.Transaction, table: str, key: bytes) -> bytes | None:
         return cast(bytes | None, transaction.get(key, db=self.dbs[table]))  # buffers=False: never a view
@@ -191,6 +195,11 @@ class Store:
     def write_counters(self, transaction: lmdb.Transaction, mirror: Mirror) -> None:
         counters = [mirror.clock, mirror.position, mirror.streams]
         transaction.put(b"counters", pack(counters), db=self.dbs["meta"])
+
+
+def open_store(directory: Path, map_bytes: int) -> Store:
+    """Open a store to write to. Raises: StoreRefused."""
+    return Store(directory, map_bytes=map_bytes)
 
 
 def _lock(directory: Path) -> int:

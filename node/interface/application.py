@@ -1,23 +1,17 @@
 """The Quart application: every request goes through our own table, on the raw path, and nothing ever redirects."""
 
-import logging
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import trio
 from quart import Response, request
 from quart_trio import QuartTrio
 
-from node.interface import routes
-from node.interface.problems import Problem, problem_of
-from node.interface.reply import Rendered, Reply, Stream, render, render_problem
-from node.interface.request import Request, parse_query
+from node.interface.dispatch import dispatch
+from node.interface.reply import Rendered, Stream
+from node.interface.request import Request
 from node.service import Node
-from replication.errors import Refused
 from replication.limits import MESSAGE_BYTES_MAX
-
-log = logging.getLogger("atoll.interface")
 
 
 class Application(QuartTrio):
@@ -34,15 +28,7 @@ class Application(QuartTrio):
         path: bytes = request.scope.get("raw_path") or request.path.encode()
         headers = {key.lower(): ", ".join(request.headers.getlist(key)) for key in set(request.headers.keys())}
         asked = Request(self.node, request.method, path, "", {}, headers, aiter(request.body))
-        try:
-            answer = await _answer(asked, request.scope["query_string"])
-        except Problem as problem:
-            answer = render_problem(problem)
-        except Refused as refusal:
-            answer = render_problem(problem_of(refusal))
-        except Exception:  # our own mistake: say so, in the one form that errors have
-            log.exception("%s %s failed", request.method, request.path)
-            answer = render_problem(Problem("internal", "this node made a mistake; its log says which"))
+        answer = await dispatch(asked, request.scope["query_string"])
         if isinstance(answer, Rendered) and not await asked.drain():
             answer.headers["connection"] = "close"
         return self._respond(answer)
@@ -61,15 +47,6 @@ class Application(QuartTrio):
         if answer.status != 304:
             response.headers["content-length"] = str(len(answer.body))
         return response
-
-
-async def _answer(asked: Request, query: bytes) -> Rendered | Stream:
-    route, name = routes.find(asked.method, asked.path)
-    named = replace(asked, name=name, query=parse_query(query, route.query))
-    answer = await route.handler(named)
-    if isinstance(answer, Reply):
-        return render(answer, asked.header("accept"), asked.header("if-none-match"))
-    return answer
 
 
 async def _until_stopped(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -1,0 +1,29 @@
+"""From a request to its answer, whatever carried it: the route's handler, then one form for answers and for errors."""
+
+import logging
+from dataclasses import replace
+
+from node.interface import routes
+from node.interface.problems import Problem, problem_of
+from node.interface.reply import Rendered, Reply, Stream, render, render_problem
+from node.interface.request import Request, parse_query
+from replication.errors import Refused
+
+log = logging.getLogger("atoll.interface")
+
+
+async def dispatch(asked: Request, query: bytes) -> Rendered | Stream:
+    """Answer a request. What is wrong with it, or with this node, is an answer too."""
+    try:
+        route, name = routes.find(asked.method, asked.path)
+        answer = await route.handler(replace(asked, name=name, query=parse_query(query, route.query)))
+        if isinstance(answer, Reply):
+            return render(answer, asked.header("accept"), asked.header("if-none-match"))
+    except Problem as problem:
+        return render_problem(problem)
+    except Refused as refusal:
+        return render_problem(problem_of(refusal))
+    except Exception:  # our own mistake: say so, in the one form that errors have
+        log.exception("%s %r failed", asked.method, asked.path)
+        return render_problem(Problem("internal", "this node made a mistake; its log says which"))
+    return answer
