@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from node.errors import ConfigurationError
-from replication.limits import MAP_BYTES, MAX_DRIFT_MS
+from replication.limits import MAP_BYTES, MAX_DRIFT_MS, MESSAGE_TARGET_BYTES
 from replication.origin import is_region
 from replication.tokens import parse_dot
 
@@ -65,6 +65,15 @@ class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             " answers 507 and reads go on.",
         ),
     ] = MAP_BYTES
+    message_bytes: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=MESSAGE_TARGET_BYTES,
+            description="Where a message to a peer takes up no more transactions; one is always sent whole. Lower"
+            " makes progress over links that break off, higher catches up faster.",
+        ),
+    ] = MESSAGE_TARGET_BYTES
     lost: Annotated[
         tuple[str, ...],
         Meta(

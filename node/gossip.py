@@ -58,6 +58,7 @@ class Gossip:
         entropy: random.Random,
         peers: Iterable[str],
         interval_s: float,
+        message_bytes: int,
     ) -> None:
         self.peers = [Peer(url) for url in peers]
         self.refusals: Counter[str] = Counter()
@@ -69,6 +70,7 @@ class Gossip:
         self._clock = clock
         self._entropy = entropy
         self._interval_s = interval_s
+        self._message_bytes = message_bytes
         self._vectors: dict[str, tuple[str, dict[str, int]]] = {}
         self._logged: set[tuple[str, ...]] = set()
 
@@ -111,7 +113,7 @@ class Gossip:
         match received.message:
             case Digest() as digest:
                 with self._replica.read() as snapshot:
-                    transactions = lacking(snapshot, digest)
+                    transactions = lacking(snapshot, digest, self._message_bytes)
                 ours = self._digest(forks)
                 return self._encode(Events(ours, transactions) if transactions else ours), True
             case Events(_, transactions):
@@ -260,7 +262,7 @@ class Gossip:
         while peer.digest is not None:
             known = peer.digest
             with self._replica.read() as snapshot:
-                transactions = lacking(snapshot, known)
+                transactions = lacking(snapshot, known, self._message_bytes)
             if not transactions:
                 return
             received = await self._call(peer, Events(self._digest(), transactions))

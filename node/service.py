@@ -66,6 +66,7 @@ class Node:
             entropy,
             configuration.peers,
             configuration.gossip_interval_ms / 1000,
+            configuration.message_bytes,
         )
 
     @property

@@ -29,6 +29,7 @@ async def serve(
     gossip_interval_ms: int | None = None,
     max_drift_ms: int | None = None,
     map_bytes: int | None = None,
+    message_bytes: int | None = None,
     lost: Annotated[list[str] | None, Parameter(negative=())] = None,
 ) -> None:
     """Run one region's node until it is told to stop (SIGINT, SIGTERM).
@@ -55,6 +56,8 @@ async def serve(
         How far ahead of a receiver's clock a timestamp may be; the same in the whole cluster [60000].
     map_bytes
         The most that the store may grow to, in bytes.
+    message_bytes
+        Where a message to a peer takes up no more transactions [1048576].
     lost
         ORIGIN.SEQ: the last event of an origin whose disk was lost; once for each.
     """
@@ -67,6 +70,7 @@ async def serve(
         "gossip_interval_ms": gossip_interval_ms,
         "max_drift_ms": max_drift_ms,
         "map_bytes": map_bytes,
+        "message_bytes": message_bytes,
         "lost": lost,
     }
     values = {} if config is None else read_file(config)

@@ -1,0 +1,188 @@
+"""The checkers, put together: they watch every commit and every answer, and look at everything once it has healed.
+
+What a region holds is known from its commits alone. So what a process finds on its disk when it starts is checked
+too: everything that was committed, unless an older disk was put in its place. What nobody else holds then is lost,
+and no promise covers it.
+"""
+
+from collections import Counter
+from typing import Any
+
+from crdt.dot import Dot
+from node.limits import WAITING_MAX
+from node.service import Node
+from replication.limits import MESSAGE_BYTES_MAX
+from replication.snapshot import Snapshot
+from replication.tables import Head
+from simulations.checkers.answers import Answers
+from simulations.checkers.arrivals import Arrivals
+from simulations.checkers.holdings import Holding, Resolutions
+from simulations.checkers.model import Happened, read
+from simulations.checkers.violation import Violation
+from simulations.history import History
+from simulations.world.fidelity import Asked, Told
+from simulations.world.virtual_time import MachineClock, VirtualTime
+
+VIOLATIONS_MAX = 20
+
+
+class Judge:
+    """Watches one run. Shape: `violations` in the order found; `sometimes` counts rare situations."""
+
+    def __init__(
+        self, clocks: dict[str, MachineClock], time: VirtualTime, history: History, sometimes: Counter[str]
+    ) -> None:
+        self.violations: list[Violation] = []
+        self.sometimes = sometimes
+        self.holdings = {region: Holding() for region in clocks}
+        self.lost: set[bytes] = set()
+        self.forked = False
+        self._clocks = clocks
+        self._time = time
+        self._history = history
+        self._arrivals = Arrivals(self._say, self._note)
+        self._resolutions = Resolutions()
+        self._answers = Answers(self._arrivals, self._resolutions, self._say, self._note)
+        self._known: dict[bytes, Happened] = {}
+        self._unaware: dict[str, dict[str, int]] = {}
+        self._origins: dict[str, str] = {}
+
+    def _say(self, checker: str, region: str, detail: str, *events: Happened) -> None:
+        if len(self.violations) < VIOLATIONS_MAX:
+            shown = "; ".join(map(str, events[-3:]))
+            text = f"{detail} [{shown}]" if shown else detail
+            dots = tuple(event.dot for event in events)
+            self.violations.append(Violation(checker, self._time.now, region, text, dots))
+
+    def _note(self, situation: str) -> None:
+        self.sometimes[situation] += 1
+
+    def say(self, checker: str, region: str, detail: str) -> None:
+        """A promise was broken that the world itself sees."""
+        self._say(checker, region, detail)
+
+    # --- what is committed
+
+    def started(self, region: str, node: Node, heads: dict[str, Head], snapshot: Snapshot, *, regress: bool) -> None:
+        """A process opened its store."""
+        self._history.started(self._time.now, region, node.replica.origin)
+        self._origins[region] = node.replica.origin
+        holding = self.holdings[region]
+        found = {origin: head.seq for origin, head in heads.items()}
+        short = {origin: len(log) for origin, log in holding.logs.items() if found.get(origin, 0) < len(log)}
+        if regress:
+            self._regress(region, holding, found)
+        elif short:
+            self._say("durability", region, f"was committed and is gone after a restart: {short}, found {found}")
+            holding.cut(found)
+        self.committed(region, node, heads, snapshot)
+
+    def _regress(self, region: str, holding: Holding, found: dict[str, int]) -> None:
+        beyond = holding.vector()
+        for event in holding.cut(found):
+            if not any(held.event(event.origin, event.seq) for name, held in self.holdings.items() if name != region):
+                self.lost.add(event.chain)
+                self._note("events were lost with their disk")
+        self._unaware[region] = beyond
+
+    def heard(self, region: str, peer: str) -> None:
+        """A region took in what a peer holds: from here on it knows whether it was rolled back."""
+        beyond = self._unaware.get(region)
+        origin = self._origins.get(region, "")
+        if beyond is not None and self.holdings[peer].seq(origin) > self.holdings[region].seq(origin):
+            del self._unaware[region]
+
+    def committed(self, region: str, node: Node, heads: dict[str, Head], snapshot: Snapshot) -> None:
+        """A turn was committed."""
+        origin = node.replica.origin
+        if self._origins.get(region) not in (None, origin):
+            self._note("a node took a new incarnation while it ran")
+            self._unaware.pop(region, None)
+        self._origins[region] = origin
+        holding = self.holdings[region]
+        events = self._read_new(region, holding, heads, snapshot)
+        if events:
+            self._history.commit(self._time.now, region, events)
+            now_ms = self._clocks[region].now_ms()
+            for event in self._arrivals.commit(region, holding, events, self._time.now, now_ms):
+                self._dot_reused(region, event)
+        if node.writes_waiting > WAITING_MAX:
+            self._say("bounded", region, f"{node.writes_waiting} writes wait")
+
+    def _dot_reused(self, region: str, event: Happened) -> None:
+        self.forked = True
+        if region not in self._unaware:
+            self._say("dots", region, "its dot was used before, for another event", event)
+
+    def _read_new(
+        self, region: str, holding: Holding, heads: dict[str, Head], snapshot: Snapshot
+    ) -> tuple[Happened, ...]:
+        placed: list[tuple[int, Happened]] = []
+        for origin, head in heads.items():
+            for seq in range(holding.seq(origin) + 1, head.seq + 1):
+                row = snapshot.event(Dot(origin, seq))
+                if row is None:
+                    self._say("gaps", region, f"{origin}.{seq} is not in the log, of which the head is {head.seq}")
+                    continue
+                event = self._known.get(row.encoded.header)
+                if event is None:
+                    event = self._known[row.encoded.header] = read(row.encoded.header, row.encoded.body or b"")
+                placed.append((row.position, event))
+        return tuple(event for _, event in sorted(placed, key=lambda one: one[0]))
+
+    # --- what is said
+
+    def answered(self, region: str, asked: Asked, told: Told) -> None:
+        """A node answered a client, in this instant."""
+        origin = self._origins[region]
+        self._answers.answered(region, origin, self.holdings[region], asked, told, self._time.now)
+
+    def message(self, region: str, size: int) -> None:
+        """A node sent a message."""
+        if size > MESSAGE_BYTES_MAX:
+            self._say("bounded", region, f"a message has {size} bytes")
+
+    # --- once it has healed
+
+    def converged(self) -> bool:
+        """Whether all regions hold the same."""
+        first, *rest = (holding.vector() for holding in self.holdings.values())
+        return all(vector == first for vector in rest)
+
+    def check_end(self) -> None:
+        """Everything has healed, and everybody had time: all hold the same, and all that was acknowledged."""
+        if self.forked:
+            return
+        heads = {
+            region: {origin: log[-1].chain for origin, log in holding.logs.items()}
+            for region, holding in self.holdings.items()
+        }
+        first, *rest = heads
+        for region in rest:
+            if heads[region] != heads[first]:
+                there, here = self.holdings[first].vector(), self.holdings[region].vector()
+                self._say("convergence", region, f"holds {here}; {first} holds {there}")
+        for at, acknowledger, event in self._answers.acknowledged:
+            for region, holding in self.holdings.items():
+                held = holding.event(event.origin, event.seq)
+                if (held is None or held.chain != event.chain) and event.chain not in self.lost:
+                    detail = f"does not hold what {acknowledger} acknowledged at {at:.3f} s"
+                    self._say("durability", region, detail, event)
+
+    def streams(self) -> list[str]:
+        """Every stream that any region knows."""
+        return sorted({name for holding in self.holdings.values() for name in holding.streams})
+
+    def check_streams(self, region: str, documents: dict[str, dict[str, Any]], bodies: dict[str, bytes]) -> None:
+        """What a region answers for every stream, in one instant, and the same as bytes from another region."""
+        for stream, document in documents.items():
+            exists = "registers" in document
+            self._answers.check_stream(region, self.holdings[region], stream, document, exists=exists)
+        for other, body in bodies.items():
+            if not self.forked and body != bodies[region]:
+                self._say("convergence", region, f"answers other bytes than {other} for the same streams")
+                return
+
+    def dots_lost(self, origin: str, seq: int) -> bool:
+        """Whether no region holds this any more."""
+        return all(holding.seq(origin) < seq for holding in self.holdings.values())

@@ -1,0 +1,13 @@
+"""What a checker found wrong."""
+
+from typing import NamedTuple
+
+
+class Violation(NamedTuple):
+    """A promise that a run broke. Shape: `checker` names the promise, `dots` the events that show it."""
+
+    checker: str
+    at: float
+    region: str
+    detail: str
+    dots: tuple[str, ...] = ()

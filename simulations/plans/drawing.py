@@ -1,0 +1,55 @@
+"""A whole plan, from a seed and what is asked for."""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+from simulations.draws import generator
+from simulations.plans.faults import draw_faults
+from simulations.plans.plan import Link, Operation, Plan
+from simulations.plans.workloads import draw_operations
+
+NAMES = ("eu", "us", "ap", "sa", "af", "in", "au", "me", "jp", "ca", "uk", "br", "kr", "za", "mx", "nz")
+MESSAGE_BYTES = (512, 4096, 1024 * 1024)
+
+
+def region_names(count: int) -> tuple[str, ...]:
+    return NAMES[:count]
+
+
+def draw_links(seed: int, regions: tuple[str, ...]) -> tuple[Link, ...]:
+    """A ring, which no single cut takes apart, and some of the links across."""
+    draw = generator(seed, "links")
+    ring = {frozenset((regions[i - 1], regions[i])) for i in range(len(regions)) if len(regions) > 1}
+    drawn: list[Link] = []
+    for left, right in combinations(regions, 2):
+        delay = round(draw.choice((10, 40, 80, 150)) * draw.uniform(0.5, 1.5), 1)
+        across = draw.random() < 0.2
+        if across or frozenset((left, right)) in ring:
+            drawn.append(Link(left, right, delay))
+    return tuple(drawn)
+
+
+def draw_plan(
+    seed: int,
+    *,
+    regions: tuple[str, ...],
+    duration: float,
+    operations: int,
+    kinds: Sequence[str] | None,
+    workload: str = "mixed",
+    given: tuple[Operation, ...] | None = None,
+    sabotage: str = "",
+) -> Plan:
+    """The plan of a seed. `kinds` None is a swarm; `given` operations take the place of drawn ones."""
+    links = draw_links(seed, regions)
+    pairs = tuple((link.left, link.right) for link in links)
+    return Plan(
+        seed=seed,
+        regions=regions,
+        duration=duration,
+        links=links,
+        message_bytes=generator(seed, "message").choice(MESSAGE_BYTES),
+        sabotage=sabotage,
+        faults=draw_faults(seed, kinds, regions, pairs, duration, lossless=given is not None),
+        operations=draw_operations(seed, workload, regions, duration, operations) if given is None else given,
+    )

@@ -1,0 +1,132 @@
+"""A plan: everything that will be done to a cluster, as data.
+
+Operations and faults are drawn from the seed before the run begins, so a plan can be printed, edited by hand, run
+again and made smaller. What it cannot say beforehand, the tokens, it says as whose they are: a client's newest of
+this stream, or all that it holds.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from node.errors import CommandFailed
+from node.limits import WAIT_MAX_S
+from replication.origin import is_region
+
+FORMAT = 1
+REGIONS_MAX = 16
+DURATION_MAX_S = 86_400.0
+
+Seconds = Annotated[float, Meta(ge=0, le=DURATION_MAX_S)]
+
+
+class Operation(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One request of one client, who does one thing at a time.
+
+    `do`: write (an event on `stream`), delete, transaction (`events`), read, conflicts (a read that shows them).
+    `expect`: token (If-Match: the client's newest of the stream, or that it is absent) or absent.
+    `context`: what the client says it has seen: its token, a part of it, or nothing.
+    `after`: what must have arrived first: the client's token of the stream, or all of its tokens.
+    `key`: with an idempotency key, and tried again elsewhere where no answer came.
+    `again`: the region where the same request is sent a second time, with the same key.
+    `source`: the line of the file that the event was taken from; tried until it is written.
+    """
+
+    at: Seconds
+    client: int
+    region: str
+    do: Literal["write", "delete", "transaction", "read", "conflicts"]
+    stream: str = ""
+    body: dict[str, Any] = {}
+    events: tuple[dict[str, Any], ...] = ()
+    expect: Literal["", "token", "absent"] = ""
+    context: Literal["", "token", "part", "nothing"] = ""
+    after: Literal["", "stream", "session"] = ""
+    wait: Annotated[float, Meta(ge=0, le=WAIT_MAX_S)] = 2.0
+    key: bool = False
+    again: str = ""
+    source: int = 0
+
+
+class Fault(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One thing that goes wrong, from `at` for `lasts` seconds. `simulations.plans.faults` says what each kind means.
+
+    `region` and `other` are the ends of a link, or `region` is the machine; `amount` is how strong it is.
+    """
+
+    at: Seconds
+    kind: str
+    lasts: Seconds = 0.0
+    region: str = ""
+    other: str = ""
+    side: tuple[str, ...] = ()
+    amount: float = 0.0
+    point: Literal["", "before", "during", "after"] = ""
+
+
+class Link(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Two regions that gossip with each other, and how long a message takes."""
+
+    left: str
+    right: str
+    delay_ms: Annotated[float, Meta(gt=0, le=60_000)] = 50.0
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What will be done to a cluster. Equal plans, run by the same versions, leave equal traces."""
+
+    format: Literal[1] = FORMAT
+    seed: int
+    regions: Annotated[tuple[str, ...], Meta(min_length=1, max_length=REGIONS_MAX)]
+    duration: Seconds
+    links: tuple[Link, ...]
+    message_bytes: int = 1024 * 1024
+    sabotage: str = ""
+    faults: tuple[Fault, ...] = ()
+    operations: tuple[Operation, ...] = ()
+
+
+def dump(plan: Plan) -> str:
+    """The plan as JSON, one operation or fault a line."""
+    fields = msgspec.to_builtins(plan)
+    long = ("links", "faults", "operations")
+    lines = [f" {_json(name)}: {_json(value)}," for name, value in fields.items() if name not in long]
+    for name in long:
+        items = ",\n".join(f"  {_json(item)}" for item in fields.get(name, []))
+        lines.append(f" {_json(name)}: [\n{items}\n ]," if items else f" {_json(name)}: [],")
+    return "{\n" + "\n".join(lines).rstrip(",") + "\n}\n"
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def load(path: Path) -> Plan:
+    """The plan of a file.
+
+    Raises: CommandFailed, naming what is wrong.
+    """
+    try:
+        plan = msgspec.json.decode(path.read_bytes(), type=Plan)
+    except OSError as error:
+        raise CommandFailed(f"{path}: {error.strerror}") from None
+    except msgspec.MsgspecError as error:
+        raise CommandFailed(f"{path} is not a plan: {error}") from None
+    check(plan)
+    return plan
+
+
+def check(plan: Plan) -> None:
+    """Raises: CommandFailed, where the plan names what it does not have."""
+    for region in plan.regions:
+        if not is_region(region):
+            raise CommandFailed(f"region {region!r} must be of a-z, 0-9 and '-', 1 to 32 long")
+    if len(set(plan.regions)) != len(plan.regions):
+        raise CommandFailed("a region comes twice")
+    named = {name for link in plan.links for name in (link.left, link.right)}
+    named |= {name for fault in plan.faults for name in (fault.region, fault.other, *fault.side) if name}
+    named |= {name for operation in plan.operations for name in (operation.region, operation.again) if name}
+    for name in sorted(named - set(plan.regions)):
+        raise CommandFailed(f"{name!r} is not one of the plan's regions: {', '.join(plan.regions)}")

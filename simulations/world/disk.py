@@ -1,0 +1,165 @@
+"""The disk of a simulated machine: real LMDB environments, with faults at the instant of the commit.
+
+A commit can die before it, in it or after it. With the power, the disk keeps what was synced: LMDB syncs every page
+of a commit before it writes the meta page that makes the commit count, so losing the power in between leaves any
+part of those pages, whole or torn, and the old meta page; afterwards, all of them.
+
+A machine that died is fenced: whatever of it still runs can commit nothing.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import lmdb
+import trio
+
+from node.disk import Step
+from replication.store import Store
+from simulations.draws import uniform
+
+PAGE_BYTES = 4096
+META_PAGES = 2
+COMMIT_S = 0.0005
+"""The mean time of a commit on a disk that is well."""
+MAP_BYTES = 64 * 1024 * 1024
+DATA_FILE = "data.mdb"
+
+Point = Literal["", "before", "during", "after"]
+
+
+class Crash(BaseException):
+    """The machine died in the middle of a commit."""
+
+
+@dataclass(eq=False)
+class Condition:
+    """How one machine's disk is. `doomed` is the point of the next commit at which the machine dies."""
+
+    doomed: Point = ""
+    full: bool = False
+    failing: bool = False
+    slowness: float = 1.0
+    torn: bytes | None = None
+
+
+class SimulatedStore(Store):
+    """A store whose commits go through the machine's disk."""
+
+    def __init__(self, directory: Path, map_bytes: int, disk: "SimulatedDisk") -> None:
+        self._disk = disk
+        super().__init__(directory, map_bytes=map_bytes)
+
+    def _commit(self, transaction: lmdb.Transaction) -> None:
+        self._disk.commit(transaction, self.directory / DATA_FILE)
+
+
+class SimulatedDisk:
+    """One process's way to its machine's disk. `commits` counts them; `after_step` is told of each batch."""
+
+    def __init__(
+        self,
+        condition: Condition,
+        draw: Callable[[str, int], float],
+        nursery: trio.Nursery,
+        after_step: Callable[[], None],
+        crashed: Callable[[], None],
+    ) -> None:
+        self.fenced = False
+        self.commits = 0
+        self._condition = condition
+        self._draw = draw
+        self._nursery = nursery
+        self._after_step = after_step
+        self._crashed = crashed
+
+    def open_store(self, directory: Path, map_bytes: int) -> Store:
+        return SimulatedStore(directory, map_bytes, self)
+
+    def commit(self, transaction: lmdb.Transaction, file: Path) -> None:
+        """Commit, or meet the machine's fate."""
+        condition = self._condition
+        if self.fenced:
+            raise Crash
+        if condition.full:
+            raise lmdb.MapFullError("simulated")
+        if condition.failing:
+            raise lmdb.DiskError("simulated")
+        self.commits += 1
+        point, condition.doomed = condition.doomed, ""
+        if point == "before":
+            self._die()
+        before = file.read_bytes() if point == "during" else b""
+        transaction.commit()
+        if point == "during":
+            condition.torn = tear(before, file.read_bytes(), lambda *what: self._draw(str(what), self.commits))
+        if point:
+            self._die()
+
+    def _die(self) -> None:
+        self.fenced = True
+        raise Crash
+
+    def start_writer(self, step: Step) -> "InlineWriter":
+        writer = InlineWriter(step, self._delay, self._after_step, self._crashed)
+        self._nursery.start_soon(writer.run)
+        return writer
+
+    def _delay(self) -> float:
+        return COMMIT_S * self._condition.slowness * (0.5 + self._draw("commit", self.commits))
+
+
+def tear(before: bytes, after: bytes, draw: Callable[[str, int], float]) -> bytes:
+    """A file of which the pages of one commit were written in part, and its meta page not yet."""
+    image = bytearray(before.ljust(len(after), b"\0"))
+    for start in range(META_PAGES * PAGE_BYTES, len(after), PAGE_BYTES):
+        page = after[start : start + PAGE_BYTES]
+        if before[start : start + PAGE_BYTES] == page:
+            continue
+        fate = draw("page", start)
+        kept = PAGE_BYTES if fate < 0.4 else 0 if fate < 0.7 else int(draw("torn", start) * PAGE_BYTES)
+        image[start : start + kept] = page[:kept]
+    return bytes(image)
+
+
+class InlineWriter:
+    """Commits in the simulation's own thread and time."""
+
+    def __init__(
+        self,
+        step: Step,
+        delay: Callable[[], float],
+        after_step: Callable[[], None],
+        crashed: Callable[[], None],
+    ) -> None:
+        self._step = step
+        self._delay = delay
+        self._after_step = after_step
+        self._crashed = crashed
+        self._woken = trio.Event()
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    async def close(self) -> None:
+        """A machine of a simulation never stops in good order: it dies, or the run is over."""
+
+    async def run(self) -> None:
+        while True:
+            await self._woken.wait()
+            self._woken = trio.Event()
+            await trio.sleep(self._delay())
+            try:
+                while (hand_back := self._step()) is not None:
+                    self._after_step()
+                    hand_back()
+                    await trio.sleep(self._delay())
+            except Crash:
+                self._crashed()
+                return
+
+
+def draw_for(seed: int, region: str, incarnation: int) -> Callable[[str, int], float]:
+    """The disk's draws: by what for, and how manieth."""
+    return lambda purpose, number: uniform(seed, "disk", region, incarnation, purpose, number)

@@ -1,0 +1,128 @@
+"""How a request reaches the production code: `direct` calls its functions, `http` goes through the real HTTP stack.
+
+Direct is for searching: the interface's own dispatch and the exchange's own functions. Http puts the real Quart
+application behind the real httpx client, over a wire in memory, so that what they do is under test too. The network
+in between is the same, and counts the same bytes, so both leave the same trace.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import NamedTuple, Protocol
+from urllib.parse import urlsplit
+
+import httpx
+
+from node.interface.application import Application
+from node.interface.dispatch import dispatch
+from node.interface.reply import Rendered
+from node.interface.request import Request
+from node.seams import Transport, Unreachable
+from node.service import Node
+from node.transport import MEDIA_TYPE, HttpTransport
+
+FIDELITIES = ("direct", "http")
+
+
+class Asked(NamedTuple):
+    """A client's request. Shape: `target` is path and query."""
+
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Told(NamedTuple):
+    """What was answered."""
+
+    status: int
+    etag: str
+    body: bytes
+
+
+Exchange = Callable[[str, bytes], Awaitable[bytes]]
+"""Carries a message to a region's node, and its answer back. Raises: Unreachable."""
+
+
+class Door(Protocol):
+    """One running node, as those outside reach it."""
+
+    async def ask(self, asked: Asked) -> Told: ...
+    async def answer(self, message: bytes) -> bytes: ...
+
+
+def open_door(fidelity: str, node: Node) -> Door:
+    return HttpDoor(node) if fidelity == "http" else DirectDoor(node)
+
+
+def make_transport(fidelity: str, exchange: Exchange) -> Transport:
+    """A node's way to its peers."""
+    return HttpTransport(Wire(exchange)) if fidelity == "http" else DirectTransport(exchange)
+
+
+def region_of_url(url: str) -> str:
+    return urlsplit(url).hostname or ""
+
+
+class DirectDoor:
+    """Calls the interface's dispatch and the exchange's answer."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def ask(self, asked: Asked) -> Told:
+        path, _, query = asked.target.partition("?")
+        headers = {**asked.headers, "content-length": str(len(asked.body))}
+        request = Request(self._node, asked.method, path.encode(), "", {}, headers, _chunks(asked.body))
+        answer = await dispatch(request, query.encode())
+        assert isinstance(answer, Rendered), "the simulator's clients ask for nothing that goes on"
+        return Told(answer.status, answer.headers.get("etag", ""), answer.body)
+
+    async def answer(self, message: bytes) -> bytes:
+        data, _ = await self._node.gossip.answer(message)
+        return data
+
+
+async def _chunks(body: bytes) -> AsyncIterator[bytes]:
+    yield body
+
+
+class DirectTransport:
+    """Hands messages to the network as they are."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    async def call(self, url: str, message: bytes) -> bytes:
+        return await self._exchange(region_of_url(url), message)
+
+
+class HttpDoor:
+    """The node's Quart application, asked through httpx."""
+
+    def __init__(self, node: Node) -> None:
+        self._wire = httpx.ASGITransport(Application(node))
+        self._client = httpx.AsyncClient(transport=self._wire, base_url="http://node", trust_env=False)
+
+    async def ask(self, asked: Asked) -> Told:
+        response = await self._client.request(
+            asked.method, asked.target, headers=dict(asked.headers), content=asked.body
+        )
+        return Told(response.status_code, response.headers.get("etag", ""), response.content)
+
+    async def answer(self, message: bytes) -> bytes:
+        response = await self._client.post("/gossip", headers={"content-type": MEDIA_TYPE}, content=message)
+        return response.content
+
+
+class Wire(httpx.AsyncBaseTransport):
+    """Carries a node's own httpx requests over the simulated network."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            answer = await self._exchange(request.url.host, await request.aread())
+        except Unreachable as error:
+            raise httpx.ReadTimeout(str(error), request=request) from None
+        return httpx.Response(200, headers={"content-type": MEDIA_TYPE}, stream=httpx.ByteStream(answer))

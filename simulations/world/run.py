@@ -1,0 +1,285 @@
+"""Running a plan: the machines, the network between them, clients and faults, in virtual time; then the end.
+
+The end: every fault is undone, clients finish, and the cluster has time to converge. A write in every region must
+then be readable in every other at once by its token. What all of them answer for every stream is compared, and each
+store is verified.
+"""
+
+import json
+import logging
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from replication.tokens import scope_of
+from replication.verify import verify
+from simulations.checkers.judge import Judge
+from simulations.checkers.violation import Violation
+from simulations.history import Answer, History
+from simulations.plans.plan import Operation, Plan
+from simulations.sabotages import sabotaged
+from simulations.world.chaos import Chaos
+from simulations.world.client import Client
+from simulations.world.fidelity import Asked, Told
+from simulations.world.guard import guarded
+from simulations.world.machine import Machine
+from simulations.world.network import ConnectionLost, Network
+from simulations.world.virtual_time import MachineClock, VirtualTime, run
+
+SETTLE_S = 150.0
+"""The longest that a healed cluster may take: a clock that was 45 s ahead is waited for, then back-offs end."""
+LOOK_S = 0.5
+MEMORY = Path("/dev/shm")  # noqa: S108  # simulated power loss loses nothing of the machine's own
+RESOLVE_STREAMS_MAX = 500
+
+log = logging.getLogger("atoll")
+
+
+@dataclass(eq=False)
+class Outcome:
+    """What came of a run."""
+
+    plan: Plan
+    violations: list[Violation]
+    history: History
+    sometimes: Counter[str]
+    simulated_seconds: float
+    verified: int = 0
+    answers: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        return not self.violations
+
+
+class World:
+    """One cluster, while its plan is carried out."""
+
+    def __init__(self, plan: Plan, fidelity: str, directory: Path, time: VirtualTime, history: History) -> None:
+        self.plan = plan
+        self.fidelity = fidelity
+        self.directory = directory
+        self.time = time
+        self.history = history
+        self.sometimes: Counter[str] = Counter()
+        self.machines: dict[str, Machine] = {}
+        self.answers: dict[str, dict[str, Any]] = {}
+        self.judge: Judge
+
+    async def run(self) -> None:
+        """Carry out the plan, from nothing to the end."""
+        async with trio.open_nursery() as nursery:
+            self._build(nursery)
+            for machine in self.machines.values():
+                nursery.start_soon(machine.run)
+            await self._carry_out()
+            nursery.cancel_scope.cancel()
+
+    def _build(self, nursery: trio.Nursery) -> None:
+        plan = self.plan
+        delays = {frozenset((link.left, link.right)): link.delay_ms / 1000 for link in plan.links}
+        clocks: dict[str, MachineClock] = {region: MachineClock(self.time) for region in plan.regions}
+        self.judge = Judge(clocks, self.time, self.history, self.sometimes)
+        network = Network(plan.seed, self.time, self.history, delays, nursery, self.judge, seen=self.sometimes)
+        for region in plan.regions:
+            peers = tuple(other for other in plan.regions if frozenset((region, other)) in delays and other != region)
+            self.machines[region] = Machine(
+                region, peers, self.directory, network, clocks[region], self.fidelity, plan.message_bytes, self.judge
+            )
+        network.machines = self.machines
+        self.network = network
+
+    async def _carry_out(self) -> None:
+        chaos = Chaos(self.network, self.machines, self.time, self.history, self.sometimes)
+        numbered: dict[int, list[tuple[int, Operation]]] = {}
+        for number, operation in enumerate(self.plan.operations):
+            numbered.setdefault(operation.client, []).append((number, operation))
+        self.clients = [self._client(number) for number in numbered]
+        with trio.move_on_after(self.plan.duration + SETTLE_S) as limit:
+            async with trio.open_nursery() as working:
+                working.start_soon(self._stop_early, working)
+                async with trio.open_nursery() as nursery:
+                    for fault in self.plan.faults:
+                        nursery.start_soon(chaos.run, fault)
+                    for client, mine in zip(self.clients, numbered.values(), strict=True):
+                        nursery.start_soon(client.run, mine)
+                    nursery.start_soon(trio.sleep_until, self.plan.duration)
+                    nursery.start_soon(self._forget_lost, nursery)
+                for machine in self.machines.values():
+                    machine.clock.set_right()
+                await self._settle()
+                working.cancel_scope.cancel()
+        if self.judge.violations:
+            return
+        if limit.cancelled_caught:
+            waiting = {region: holding.vector() for region, holding in self.judge.holdings.items()}
+            self.judge.say("liveness", "", f"has not come to rest {SETTLE_S:g} s after everything was well: {waiting}")
+            return
+        with trio.move_on_after(SETTLE_S) as limit:
+            await self._end()
+        if limit.cancelled_caught:
+            self.judge.say("liveness", "", "did not answer to the last questions, though everything was well")
+
+    async def _stop_early(self, nursery: trio.Nursery) -> None:
+        """Nothing after the first violation says more."""
+        while not self.judge.violations:
+            await trio.sleep(LOOK_S)
+        nursery.cancel_scope.cancel()
+
+    async def _forget_lost(self, nursery: trio.Nursery) -> None:
+        """Clients are told what was lost with a disk."""
+        while len(nursery.child_tasks) > 1:
+            await trio.sleep(LOOK_S)
+            if self.judge.lost:
+                for client in self.clients:
+                    client.forget(self.judge.dots_lost)
+
+    async def _settle(self) -> None:
+        while not (self.judge.converged() or self.judge.forked) or any(
+            machine.process is None or machine.process.node.writes_waiting for machine in self.machines.values()
+        ):
+            await trio.sleep(LOOK_S)
+
+    # --- clients
+
+    def _client(self, number: int) -> Client:
+        return Client(number, self.plan.seed, self.plan.regions, self.ask, self._recorded, scope_of)
+
+    async def ask(self, region: str, asked: Asked) -> Told:
+        """Ask a region's node. Raises: ConnectionLost."""
+        return await self.machines[region].ask(asked, lambda told: self.judge.answered(region, asked, told))
+
+    def _recorded(
+        self, began: float, client: Client, operation: Operation, region: str, asked: Asked, told: Told | None
+    ) -> None:
+        what = f"{asked.method} {asked.target}"
+        answer = Answer(began, self.time.now, client.number, region, what, told.status if told else 0)
+        self.history.answer(answer, told.body if told else b"")
+
+    # --- the end
+
+    async def _end(self) -> None:
+        if not self.judge.forked:
+            await self._write_and_read_everywhere()
+        self.judge.check_end()
+        bodies: dict[str, bytes] = {}
+        for region in self.plan.regions:
+            documents, bodies[region] = await self._all_streams(region)
+            self.judge.check_streams(region, documents, bodies)
+            self.answers = documents
+        for region, machine in self.machines.items():
+            if self.judge.forked and machine.process is not None and not machine.process.node.gossip.forks:
+                self.sometimes["a fork was not met by a region"] += 1
+            elif self.judge.forked:
+                self.sometimes["a fork was refused"] += 1
+        self._note_refusals()
+
+    async def _write_and_read_everywhere(self) -> None:
+        """All is well: every region takes a write, and every other has it in no time."""
+        tokens: list[str] = []
+        for region in self.plan.regions:
+            asked = Asked("POST", "/streams/end", {"content-type": "application/json"}, b'{"add":{"regions":["%s"]}}' % region.encode())
+            told = await self._ask_at_the_end(region, asked)
+            if told is not None and told.status == 201:
+                tokens.append(json.loads(told.body)["token"])
+            else:
+                self.judge.say("liveness", region, f"took no write though all was well: {told}")
+        for region in self.plan.regions:
+            headers = {"causal-after": ", ".join(tokens), "prefer": "wait=20"}
+            told = await self._ask_at_the_end(region, Asked("GET", "/streams/end", headers, b""))
+            if told is None or told.status != 200:
+                self.judge.say("liveness", region, f"could not read what the others had acknowledged: {told}")
+
+    async def _ask_at_the_end(self, region: str, asked: Asked) -> Told | None:
+        try:
+            return await self.ask(region, asked)
+        except ConnectionLost:
+            return None
+
+    async def _all_streams(self, region: str) -> tuple[dict[str, dict[str, Any]], bytes]:
+        names = self.judge.streams()
+        documents: dict[str, dict[str, Any]] = {}
+        body = b""
+        for start in range(0, len(names), RESOLVE_STREAMS_MAX):
+            some = names[start : start + RESOLVE_STREAMS_MAX]
+            asked = Asked("POST", "/resolve", {"content-type": "application/json"}, json.dumps({"streams": some}).encode())
+            told = await self.ask(region, asked)
+            body += told.body
+            if told.status == 200:
+                documents |= dict(zip(some, json.loads(told.body)["streams"], strict=True))
+            else:
+                self.judge.say("internal", region, f"/resolve was answered {told.status}: {told.body.decode()}")
+        return documents, body
+
+    def _note_refusals(self) -> None:
+        situations = {
+            "held-back": "an event was held back: its stamp was too far ahead",
+            "missing": "an event came before what its writer had seen",
+            "fork": "a fork was refused",
+        }
+        for machine in self.machines.values():
+            if machine.process is not None:
+                for reason, count in machine.process.node.gossip.refusals.items():
+                    if reason in situations:
+                        self.sometimes[situations[reason]] += count
+
+
+class _Mistakes(logging.Handler):
+    """What a node logs as its own mistake, with its traceback, is a violation."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__(logging.ERROR)
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info:
+            self._say(f"{record.getMessage()}: {logging.Formatter().formatException(record.exc_info)[-600:]}")
+
+
+def simulate(plan: Plan, fidelity: str = "direct", *, lines: bool = False) -> Outcome:
+    """Run a plan. `lines` keeps the trace's lines, to compare two runs."""
+    time = VirtualTime()
+    history = History(lines=[] if lines else None)
+    with ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None))
+        world = World(plan, fidelity, Path(directory), time, history)
+        mistakes = _Mistakes(lambda text: world.judge.say("internal", "", text))
+        stack.enter_context(_logging_to(mistakes))
+        stack.enter_context(sabotaged(plan.sabotage))
+        with guarded():
+            run(plan.seed, time, world.run)
+        outcome = Outcome(plan, world.judge.violations, history, world.sometimes, time.now, answers=world.answers)
+        if outcome.ok:
+            _verify(world, outcome)
+    return outcome
+
+
+def _verify(world: World, outcome: Outcome) -> None:
+    for region, machine in world.machines.items():
+        report = verify(machine.directory)
+        outcome.verified += report.events
+        if report.problems:
+            world.judge.say("verify", region, "; ".join(report.problems[:3]))
+
+
+class _logging_to:  # noqa: N801  # used as a function
+    """The product's log goes to a handler, and nowhere else."""
+
+    def __init__(self, handler: logging.Handler) -> None:
+        self._handler = handler
+
+    def __enter__(self) -> None:
+        self._before = log.propagate, log.level
+        log.propagate = False
+        log.setLevel(logging.ERROR)
+        log.addHandler(self._handler)
+
+    def __exit__(self, *_: object) -> None:
+        log.removeHandler(self._handler)
+        log.propagate, log.level = self._before
