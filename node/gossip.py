@@ -19,7 +19,7 @@ from node.seams import Clock, Transport, Unreachable
 from replication import messages
 from replication.admission import LeftOut, Transaction
 from replication.errors import PeerError, Refused
-from replication.exchange import claims, find_forks, lacking
+from replication.exchange import claims, find_forks, is_behind, lacking
 from replication.limits import ORIGINS_MAX
 from replication.messages import Digest, Events, Fork, Message, Received, Refusal
 from replication.origin import region_of
@@ -261,6 +261,8 @@ class Gossip:
         """Send the peer what it lacks, message by message, as long as that moves it on."""
         while peer.digest is not None:
             known = peer.digest
+            if not is_behind(known, self._replica.mirror.heads):
+                return
             with self._replica.read() as snapshot:
                 transactions = lacking(snapshot, known, self._message_bytes)
             if not transactions:

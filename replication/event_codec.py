@@ -8,6 +8,7 @@ carried along and not folded.
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -38,6 +39,7 @@ from replication.event import (
 from replication.limits import (
     ACTOR_BYTES_MAX,
     EVENT_BYTES_MAX,
+    HEADERS_KEPT,
     IDEMPOTENCY_KEY_BYTES_MAX,
     ORIGINS_MAX,
     SEQ_MAX,
@@ -109,6 +111,7 @@ def _encode_operations(operations: Iterable[Operation]) -> list[list[Any]]:
 # --- decoding: everything is checked, whoever sent it
 
 
+@lru_cache(maxsize=HEADERS_KEPT)
 def decode_header(data: bytes) -> Header:
     """Read a header.
 
@@ -154,10 +157,12 @@ def decode_vector(entries: Any) -> dict[str, int]:
     Raises: Malformed.
     """
     _require(isinstance(entries, list) and len(entries) <= ORIGINS_MAX, "vector")
+    before = ""
     for entry in entries:
         _require(isinstance(entry, list) and len(entry) == 2, "vector")
-        _require(is_origin(entry[0]) and is_count(entry[1], SEQ_MAX) and entry[1] > 0, "vector")
-    _require_sorted([entry[0] for entry in entries], "vector")
+        origin, seq = entry
+        _require(is_origin(origin) and is_count(seq, SEQ_MAX) and seq > 0 and origin > before, "vector")
+        before = origin
     return dict(entries)
 
 

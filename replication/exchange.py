@@ -9,7 +9,7 @@ Loss, duplication, reordering and relays are harmless: the receiver checks every
 there is no reorder buffer. Source: Demers et al. 1987, "Epidemic algorithms", section 1.3 (anti-entropy).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from crdt.dot import Dot
 from replication.admission import Transaction
@@ -19,7 +19,7 @@ from replication.limits import MESSAGE_TARGET_BYTES
 from replication.messages import Claim, Digest, Fork
 from replication.queries import missing
 from replication.snapshot import Snapshot
-from replication.tables import Head, LogRow
+from replication.tables import Head
 
 
 def claims(heads: dict[str, Head]) -> dict[str, Claim]:
@@ -32,14 +32,30 @@ def find_forks(snapshot: Snapshot, theirs: Digest) -> tuple[Fork, ...]:
     named = [(origin, claim.seq, claim.chain) for origin, claim in theirs.heads.items()] + list(theirs.forks)
     forks: dict[Fork, None] = {}
     for origin, seq, chain in named:
-        row = snapshot.event(Dot(origin, seq))
-        if row is not None and row.chain != chain:
-            forks[Fork(origin, seq, row.chain)] = None
+        ours = _chain(snapshot, origin, seq)
+        if ours is not None and ours != chain:
+            forks[Fork(origin, seq, ours)] = None
     return tuple(forks)
+
+
+def _chain(snapshot: Snapshot, origin: str, seq: int) -> bytes | None:
+    """The chain hash of one event; most often it is asked for a head's, which needs no look into the log."""
+    head = snapshot.heads.get(origin)
+    if head is not None and head.seq == seq:
+        return head.chain
+    row = snapshot.event(Dot(origin, seq))
+    return None if row is None else row.chain
+
+
+def is_behind(theirs: Digest, heads: Mapping[str, Head]) -> bool:
+    """Whether a peer lacks any event of these heads."""
+    return any(origin not in theirs.heads or theirs.heads[origin].seq < head.seq for origin, head in heads.items())
 
 
 def lacking(snapshot: Snapshot, theirs: Digest, byte_limit: int = MESSAGE_TARGET_BYTES) -> tuple[Transaction, ...]:
     """The next transactions that a peer lacks and could apply: whole ones, causes first, about `byte_limit` bytes."""
+    if not is_behind(theirs, snapshot.heads):
+        return ()
     blocked = {fork.origin for fork in find_forks(snapshot, theirs)}
     blocked |= {withheld.origin for withheld in theirs.left_out}
     reach = _Reach({origin: claim.seq for origin, claim in theirs.heads.items()}, blocked)
@@ -70,7 +86,7 @@ def _transactions(snapshot: Snapshot, theirs: Digest, blocked: set[str]) -> Iter
 
 def _boundary(snapshot: Snapshot, origin: str, seq: int) -> int:
     """The last seq up to `seq` that ends a transaction: a claim that is honest stands at one."""
-    row: LogRow | None = snapshot.event(Dot(origin, seq + 1))
+    row = snapshot.event(Dot(origin, seq + 1))
     return seq if row is None else seq - decode_header(row.encoded.header).index
 
 

@@ -37,6 +37,9 @@ BATCH_COMMANDS_MAX = 4_096
 BATCH_BYTES_MAX = 8 * 1024 * 1024
 """Bytes of requests that share one commit; a transaction always fits."""
 
+HEADERS_KEPT = 1_024
+"""Decoded headers that are kept: an event that arrives is looked at again for every peer that may lack it."""
+
 MESSAGE_TARGET_BYTES = 1024 * 1024
 """Where a sender stops adding transactions; one transaction is always sent whole."""
 MESSAGE_BYTES_MAX = 8 * 1024 * 1024

@@ -4,8 +4,9 @@ A store that is created, restored or cloned gets a new incarnation, so that a do
 """
 
 import re
+from functools import lru_cache
 
-from replication.limits import REGION_BYTES_MAX
+from replication.limits import ORIGIN_BYTES_MAX, ORIGINS_MAX, REGION_BYTES_MAX
 
 REGION = re.compile(rf"[a-z0-9-]{{1,{REGION_BYTES_MAX}}}")
 ORIGIN = re.compile(rf"[a-z0-9-]{{1,{REGION_BYTES_MAX}}}\.[0-9a-f]{{8}}")
@@ -18,7 +19,13 @@ def is_region(text: object) -> bool:
 
 def is_origin(text: object) -> bool:
     """Whether the text has an origin's form."""
-    return isinstance(text, str) and ORIGIN.fullmatch(text) is not None
+    return isinstance(text, str) and len(text) <= ORIGIN_BYTES_MAX and _has_origin_form(text)
+
+
+@lru_cache(maxsize=ORIGINS_MAX * 16)
+def _has_origin_form(text: str) -> bool:
+    """The same few origins come in every message, many times."""
+    return ORIGIN.fullmatch(text) is not None
 
 
 def region_of(origin: str) -> str:

@@ -22,8 +22,8 @@ def draw_links(seed: int, regions: tuple[str, ...]) -> tuple[Link, ...]:
     ring = {frozenset((regions[i - 1], regions[i])) for i in range(len(regions)) if len(regions) > 1}
     drawn: list[Link] = []
     for left, right in combinations(regions, 2):
-        delay = round(draw.choice((10, 40, 80, 150)) * draw.uniform(0.5, 1.5), 1)
-        across = draw.random() < 0.2
+        delay = round(draw.choice((20, 60, 120, 200)) * draw.uniform(0.5, 1.5), 1)
+        across = draw.random() < 0.1
         if across or frozenset((left, right)) in ring:
             drawn.append(Link(left, right, delay))
     return tuple(drawn)

@@ -19,7 +19,7 @@ ELEMENTS = tuple(f"u{number}" for number in range(6))
 
 WORKLOADS: dict[str, dict[str, float]] = {
     "mixed": {
-        "set": 4, "member": 4, "transaction": 1.5, "delete": 0.7, "read": 4, "forced": 2,
+        "set": 4, "member": 4, "transaction": 1.5, "delete": 0.7, "read": 6, "forced": 3,
         "conditional": 1.5, "keyed": 1.5, "stale": 1, "duel": 1, "race": 0.5, "clash": 1,
     },
     "registers": {"set": 6, "read": 2, "forced": 1, "stale": 1, "duel": 2},

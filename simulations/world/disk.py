@@ -154,7 +154,6 @@ class InlineWriter:
                 while (hand_back := self._step()) is not None:
                     self._after_step()
                     hand_back()
-                    await trio.sleep(self._delay())
             except Crash:
                 self._crashed()
                 return

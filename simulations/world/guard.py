@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-ALLOWED = ("httpx", "logging", "asyncio", "tempfile", "concurrent")
+ALLOWED = ("httpx", "http", "logging")
 
 FORBIDDEN: tuple[tuple[Any, str], ...] = (
     (time, "time"),

@@ -14,7 +14,7 @@ import trio
 
 from node.limits import PEER_ANSWER_S, PEER_CONNECT_S
 from node.seams import Unreachable
-from simulations.draws import uniform
+from simulations.draws import uniform, uniforms
 from simulations.history import History, Message
 from simulations.world.virtual_time import VirtualTime
 
@@ -124,13 +124,14 @@ class Network:
         """One way. What arrives, or None."""
         troubles, sent = self.between(caller, callee), self.time.now
         self.watch.message(caller, len(data))
-        delay = self._delay(caller, callee, troubles, len(data))
-        lost = troubles.cut or self._draw(caller, callee, "loss") < troubles.loss
-        if self._draw(caller, callee, "damage") < troubles.damage:
-            data = self._damaged(caller, callee, data)
-        if kind == "message" and self._draw(caller, callee, "duplicate") < troubles.duplicates:
-            late = delay * (1 + 20 * self._draw(caller, callee, "late"))
-            self.nursery.start_soon(self._deliver_late, caller, callee, late, data)
+        loss, damage, place, twice, late, jitter, overtaking, _ = uniforms(self.seed, caller, callee, kind, sent)
+        delay = self.delays[frozenset((caller, callee))] * troubles.slowness * (1 + JITTER * jitter)
+        delay += troubles.reordering_s * overtaking + len(data) / BYTES_A_SECOND * troubles.slowness
+        lost = bool(troubles.cut) or loss < troubles.loss
+        if damage < troubles.damage:
+            data = self._damaged(data, int(place * len(data)))
+        if kind == "message" and twice < troubles.duplicates:
+            self.nursery.start_soon(self._deliver_late, caller, callee, delay * (1 + 20 * late), data)
             self.seen["a message arrived twice"] += 1
         if not lost:
             await trio.sleep(delay)
@@ -138,15 +139,8 @@ class Network:
         self.history.message(Message(sent, None if lost else self.time.now, caller, callee, len(data), kind))
         return None if lost else data
 
-    def _delay(self, caller: str, callee: str, troubles: Troubles, size: int) -> float:
-        base = self.delays[frozenset((caller, callee))] * troubles.slowness
-        jitter = 1 + JITTER * self._draw(caller, callee, "jitter")
-        reordering = troubles.reordering_s * self._draw(caller, callee, "reorder")
-        return base * jitter + reordering + size / BYTES_A_SECOND * troubles.slowness
-
-    def _damaged(self, caller: str, callee: str, data: bytes) -> bytes:
+    def _damaged(self, data: bytes, place: int) -> bytes:
         self.seen["a message was damaged on the way"] += 1
-        place = int(self._draw(caller, callee, "place") * len(data))
         return data[:place] + bytes([data[place] ^ 0x41]) + data[place + 1 :]
 
     def _draw(self, *purpose: str) -> float:
