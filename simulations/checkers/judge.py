@@ -44,7 +44,7 @@ class Judge:
         self._resolutions = Resolutions()
         self._answers = Answers(self._arrivals, self._resolutions, self._say, self._note)
         self._known: dict[bytes, Happened] = {}
-        self._unaware: dict[str, dict[str, int]] = {}
+        self._unaware: set[str] = set()
         self._origins: dict[str, str] = {}
 
     def _say(self, checker: str, region: str, detail: str, *events: Happened) -> None:
@@ -63,7 +63,7 @@ class Judge:
 
     # --- what is committed
 
-    def started(self, region: str, node: Node, heads: dict[str, Head], snapshot: Snapshot, *, regress: bool) -> None:
+    def started(self, region: str, node: Node, heads: dict[str, Head], snapshot: Snapshot, *, regress: str) -> None:
         """A process opened its store."""
         self._history.started(self._time.now, region, node.replica.origin)
         self._origins[region] = node.replica.origin
@@ -71,33 +71,32 @@ class Judge:
         found = {origin: head.seq for origin, head in heads.items()}
         short = {origin: len(log) for origin, log in holding.logs.items() if found.get(origin, 0) < len(log)}
         if regress:
-            self._regress(region, holding, found)
+            self._regress(region, holding, found, in_place=regress == "rollback")
         elif short:
             self._say("durability", region, f"was committed and is gone after a restart: {short}, found {found}")
             holding.cut(found)
         self.committed(region, node, heads, snapshot)
 
-    def _regress(self, region: str, holding: Holding, found: dict[str, int]) -> None:
-        beyond = holding.vector()
+    def _regress(self, region: str, holding: Holding, found: dict[str, int], *, in_place: bool) -> None:
         for event in holding.cut(found):
             if not any(held.event(event.origin, event.seq) for name, held in self.holdings.items() if name != region):
                 self.lost.add(event.chain)
                 self._note("events were lost with their disk")
-        self._unaware[region] = beyond
+        if in_place:
+            self._unaware.add(region)  # a copy is known by its file; this only by what others hold
 
     def heard(self, region: str, peer: str) -> None:
         """A region took in what a peer holds: from here on it knows whether it was rolled back."""
-        beyond = self._unaware.get(region)
         origin = self._origins.get(region, "")
-        if beyond is not None and self.holdings[peer].seq(origin) > self.holdings[region].seq(origin):
-            del self._unaware[region]
+        if region in self._unaware and self.holdings[peer].seq(origin) > self.holdings[region].seq(origin):
+            self._unaware.discard(region)
 
     def committed(self, region: str, node: Node, heads: dict[str, Head], snapshot: Snapshot) -> None:
         """A turn was committed."""
         origin = node.replica.origin
         if self._origins.get(region) not in (None, origin):
             self._note("a node took a new incarnation while it ran")
-            self._unaware.pop(region, None)
+            self._unaware.discard(region)
         self._origins[region] = origin
         holding = self.holdings[region]
         events = self._read_new(region, holding, heads, snapshot)

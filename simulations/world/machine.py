@@ -33,8 +33,8 @@ DOOMED_S = 2.0
 class Watch(Protocol):
     """Who looks on. Shape: heads are those of the store, by origin."""
 
-    def started(self, region: str, node: Node, heads: dict[str, Head], snapshot: Snapshot, *, regress: bool) -> None:
-        """A process opened its store; `regress`: an older disk was put in its place."""
+    def started(self, region: str, node: Node, heads: dict[str, Head], snapshot: Snapshot, *, regress: str) -> None:
+        """A process opened its store. Shape: `regress` is how an older disk came to its place: restore or rollback."""
 
     def committed(self, region: str, node: Node, heads: dict[str, Head], snapshot: Snapshot) -> None:
         """A turn was committed."""
@@ -76,7 +76,7 @@ class Machine:
         self._configuration = _configuration(region, peers, self._directory, message_bytes)
         self._lives = 0
         self._down = 0
-        self._regress = False
+        self._regress = ""
         self._backups: dict[float, bytes] = {}
         self._scope: trio.CancelScope | None = None
         self._up = trio.Event()
@@ -116,7 +116,7 @@ class Machine:
                         with node.replica.read() as snapshot:
                             heads = node.replica.mirror.heads
                             self._watch.started(self.region, node, heads, snapshot, regress=self._regress)
-                        self._regress = False
+                        self._regress = ""
                         await trio.sleep_forever()
             finally:
                 disk.fenced = True
@@ -218,7 +218,7 @@ class Machine:
         """Put an old copy where the disk was: the same file with old content, or another file."""
         backup = self._backups.pop(name, None)
         if backup is not None:
-            self._regress = True
+            self._regress = "rollback" if in_place else "restore"
             self._put(backup, in_place=in_place)
 
     def move(self) -> None:
