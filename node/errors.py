@@ -11,3 +11,7 @@ class ListenError(Exception):
 
 class CommandFailed(Exception):
     """A command that cannot do what it was asked, and why."""
+
+
+class BadArguments(CommandFailed):
+    """What was typed makes no sense, and why."""

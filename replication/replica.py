@@ -165,6 +165,10 @@ class Replica:
             batch = Batch(self.store, transaction, self._mirror)
             prepared = [_prepare(job) for job in jobs]
             _gather(batch, prepared)
+            # Whoever learned that it was rolled back must not write under its old name first (I6).
+            for job in prepared:
+                if isinstance(job, NewIncarnation):
+                    self._do(batch, job, now_ms)
             outcomes = [self._do(batch, job, now_ms) for job in prepared]
             batch.flush(now_ms)
             meta = replace(self.meta, origin=batch.mirror.origin)

@@ -26,7 +26,7 @@ from crdt.dot import Dot
 from crdt.observed_remove_set import Additions
 from crdt.register import Register, Write, unobserved
 from crdt.version_vector import VersionVector, join
-from node.errors import CommandFailed
+from node.errors import BadArguments
 from node.service import Node
 from replication.admission import Arrived, LeftOut, Transaction
 from replication.batch import Batch
@@ -305,9 +305,9 @@ SABOTAGES: dict[str, Sabotage] = {
 
 
 def check_name(name: str) -> str:
-    """The name itself. Raises: CommandFailed."""
+    """The name itself. Raises: BadArguments."""
     if name and name not in SABOTAGES:
-        raise CommandFailed(f"sabotage {name!r} is not known; known are {', '.join(SABOTAGES)}")
+        raise BadArguments(f"sabotage {name!r} is not known; known are {', '.join(SABOTAGES)}")
     return name
 
 

@@ -3,13 +3,14 @@
 import sys
 from importlib.metadata import version
 
-from cyclopts import App
+from cyclopts import App, CycloptsError
 
-from node.errors import CommandFailed, ConfigurationError, ListenError
+from node.errors import BadArguments, CommandFailed, ConfigurationError, ListenError
 from replication.errors import StoreRefused
 
 FAILURES = (CommandFailed, ConfigurationError, ListenError, StoreRefused)
 INTERRUPTED = 130
+BAD_ARGUMENTS = 2
 
 app = App(
     name="atoll",
@@ -28,12 +29,18 @@ for name, module, summary in (
     ("verify", "verify", "Check a store against its own log."),
 ):
     app.command(f"node.commands.{module}:{name}", name=name, help=summary)
+# The one name that points up: the command line is where everything meets, and it is imported only when it is called.
+app.command(
+    "simulations.command:simulate", name="simulate", help="Do to a simulated cluster what may happen to a real one."
+)
 
 
 def run(arguments: list[str] | None = None) -> int:
     """Run one command; its exit status."""
     try:
-        status = app(arguments, result_action="return_value")
+        status = app(arguments, result_action="return_value", exit_on_error=False)
+    except CycloptsError:  # it has said what is wrong
+        return BAD_ARGUMENTS
     except FAILURES as error:
         return _say(error)
     except BaseExceptionGroup as group:
@@ -57,4 +64,4 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 def _say(error: BaseException) -> int:
     print(f"atoll: {error}", file=sys.stderr)
-    return 1
+    return BAD_ARGUMENTS if isinstance(error, BadArguments) else 1

@@ -7,7 +7,6 @@ is committed.
 
 import json
 import re
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
@@ -29,11 +28,13 @@ class Answers:
         self._resolutions = resolutions
         self._say = say
         self._note = note
-        self._told: set[bytes] = set()
+        self._told: dict[bytes, int] = {}
         self._conditions: dict[tuple[str, str, str], Happened] = {}
 
-    def answered(self, region: str, origin: str, holding: Holding, asked: Asked, told: Told, at: float) -> None:
-        """One answer of one node, of this incarnation."""
+    def answered(
+        self, region: str, origin: str, life: int, holding: Holding, asked: Asked, told: Told, at: float
+    ) -> None:
+        """One answer of one node, of this incarnation, in this life of its process."""
         document: dict[str, Any] = json.loads(told.body) if told.body else {}
         if told.status == 500 or told.status == 501:
             self._say("internal", region, f"{asked.method} {asked.target} was answered {told.status}: {document}")
@@ -41,7 +42,7 @@ class Answers:
         if wanted and told.status in DONE and not holding.holds(wanted):
             self._say("session", region, f"{asked.method} {asked.target} was answered without all of {wanted}")
         if told.status == 201:
-            self._check_written(region, origin, holding, asked, document, at)
+            self._check_written(region, origin, life, holding, asked, document, at)
         elif asked.method == "GET" and told.status in (200, 404):
             self._check_read(region, holding, asked, told, document)
         self._note_refusals(region, holding, asked, told, document)
@@ -53,7 +54,9 @@ class Answers:
         self.check_stream(region, holding, stream, document, exists=told.status == 200)
         if "conflicts" in document:
             losers = self._resolutions.of(holding, stream).losers
-            shown = {name: [(one["value"], one["dot"]) for one in ones] for name, ones in document["conflicts"].items()}
+            shown = {
+                name: [(one["value"], one["dot"]) for one in ones] for name, ones in document["conflicts"].items()
+            }
             if shown != losers:
                 self._say("conflicts", region, f"{stream} shows {shown}; lost, and live, are {losers}")
         if self._resolutions.of(holding, stream).losers:
@@ -75,7 +78,14 @@ class Answers:
     # --- writes
 
     def _check_written(
-        self, region: str, origin: str, holding: Holding, asked: Asked, document: dict[str, Any], at: float
+        self,
+        region: str,
+        origin: str,
+        life: int,
+        holding: Holding,
+        asked: Asked,
+        document: dict[str, Any],
+        at: float,
     ) -> None:
         for shown in document.get("events") or [document]:
             event = _held(holding, shown["dot"])
@@ -86,8 +96,10 @@ class Answers:
             self.acknowledged.append((at, region, event))
             if event.chain in self._told or birth.region != region:
                 self._note("a request was asked again and answered as before")
+                if self._told.get(event.chain, life) != life:
+                    self._note("a request was asked again after its node had restarted")
                 continue
-            self._told.add(event.chain)
+            self._told[event.chain] = life
             self._check_state(region, birth, shown)
             self._check_conditions(region, origin, birth, asked)
 
@@ -140,7 +152,9 @@ class Answers:
         kind = str(document.get("type", "")).rpartition(":")[2]
         if kind == "not-caught-up":
             self._note("a forced read timed out")
-            others = "if-match" in asked.headers or "causal-context" in asked.headers or asked.target == "/transactions"
+            others = (
+                "if-match" in asked.headers or "causal-context" in asked.headers or asked.target == "/transactions"
+            )
             if not others and holding.holds(_causes(asked)):
                 self._say("liveness", region, "an answer was refused for what had arrived")
         situation = {
@@ -161,5 +175,3 @@ def _causes(asked: Asked) -> dict[str, int]:
 def _held(holding: Holding, dot: str) -> Happened | None:
     origin, _, seq = dot.rpartition(".")
     return holding.event(origin, int(seq))
-
-

@@ -77,7 +77,9 @@ class Arrivals:
             if event.timestamp <= holding.newest:
                 self._say("clock", region, "is not stamped above everything that its node held", event)
             if milliseconds(event.timestamp) - now_ms > MAX_DRIFT_MS // 2:
-                self._say("clock", region, "was accepted though its stamp is too far ahead of the node's clock", event)
+                self._say(
+                    "clock", region, "was accepted though its stamp is too far ahead of the node's clock", event
+                )
             for name in names(event):
                 first = holding.requests.get(name)
                 if first is not None:

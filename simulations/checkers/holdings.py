@@ -81,12 +81,15 @@ def names(event: Happened) -> list[tuple[object, ...]]:
 
 
 class Resolutions:
-    """Streams resolved by the model, each state once."""
+    """Streams resolved by the model, each state once: a token names it, unless one dot means two events."""
 
     def __init__(self) -> None:
+        self.forked = False
         self._known: dict[str, Resolved] = {}
 
     def of(self, holding: Holding, stream: str) -> Resolved:
+        if self.forked:
+            return resolve(holding.streams.get(stream, []))
         state = holding.token(stream)
         if state not in self._known:
             self._known[state] = resolve(holding.streams.get(stream, []))

@@ -6,6 +6,7 @@ and no promise covers it.
 """
 
 from collections import Counter
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from crdt.dot import Dot
@@ -30,14 +31,19 @@ class Judge:
     """Watches one run. Shape: `violations` in the order found; `sometimes` counts rare situations."""
 
     def __init__(
-        self, clocks: dict[str, MachineClock], time: VirtualTime, history: History, sometimes: Counter[str]
+        self,
+        clocks: dict[str, MachineClock],
+        linked: Collection[frozenset[str]],
+        time: VirtualTime,
+        history: History,
+        sometimes: Counter[str],
     ) -> None:
         self.violations: list[Violation] = []
         self.sometimes = sometimes
         self.holdings = {region: Holding() for region in clocks}
         self.lost: set[bytes] = set()
-        self.forked = False
         self._clocks = clocks
+        self._linked = linked
         self._time = time
         self._history = history
         self._arrivals = Arrivals(self._say, self._note)
@@ -46,6 +52,7 @@ class Judge:
         self._known: dict[bytes, Happened] = {}
         self._unaware: set[str] = set()
         self._origins: dict[str, str] = {}
+        self._lives: Counter[str] = Counter()
 
     def _say(self, checker: str, region: str, detail: str, *events: Happened) -> None:
         if len(self.violations) < VIOLATIONS_MAX:
@@ -61,12 +68,18 @@ class Judge:
         """A promise was broken that the world itself sees."""
         self._say(checker, region, detail)
 
+    @property
+    def forked(self) -> bool:
+        """Whether a dot means two events, because nobody could tell its node that it was rolled back."""
+        return self._resolutions.forked
+
     # --- what is committed
 
     def started(self, region: str, node: Node, heads: dict[str, Head], snapshot: Snapshot, *, regress: str) -> None:
         """A process opened its store."""
         self._history.started(self._time.now, region, node.replica.origin)
         self._origins[region] = node.replica.origin
+        self._lives[region] += 1
         holding = self.holdings[region]
         found = {origin: head.seq for origin, head in heads.items()}
         short = {origin: len(log) for origin, log in holding.logs.items() if found.get(origin, 0) < len(log)}
@@ -102,14 +115,21 @@ class Judge:
         events = self._read_new(region, holding, heads, snapshot)
         if events:
             self._history.commit(self._time.now, region, events)
+            self._note_relays(region, events)
             now_ms = self._clocks[region].now_ms()
             for event in self._arrivals.commit(region, holding, events, self._time.now, now_ms):
                 self._dot_reused(region, event)
         if node.writes_waiting > WAITING_MAX:
             self._say("bounded", region, f"{node.writes_waiting} writes wait")
 
+    def _note_relays(self, region: str, events: tuple[Happened, ...]) -> None:
+        for event in events:
+            of = event.origin.rpartition(".")[0]
+            if of != region and frozenset((of, region)) not in self._linked:
+                self._note("an event reached a region through a third one")
+
     def _dot_reused(self, region: str, event: Happened) -> None:
-        self.forked = True
+        self._resolutions.forked = True
         if region not in self._unaware:
             self._say("dots", region, "its dot was used before, for another event", event)
 
@@ -131,10 +151,19 @@ class Judge:
 
     # --- what is said
 
-    def answered(self, region: str, asked: Asked, told: Told) -> None:
-        """A node answered a client, in this instant."""
-        origin = self._origins[region]
-        self._answers.answered(region, origin, self.holdings[region], asked, told, self._time.now)
+    def answered(self, region: str, asked: Asked, told: Told, waited: float) -> None:
+        """A node answered a client, in this instant, after so many seconds."""
+        origin, life = self._origins[region], self._lives[region]
+        self._answers.answered(region, origin, life, self.holdings[region], asked, told, self._time.now)
+        if waited and told.status == 200 and asked.method == "GET":
+            self._note("a read was forced, and waited")
+
+    def unanswered(self, region: str, asked: Asked) -> None:
+        """A client was told nothing."""
+        name = ("key", asked.headers.get("atoll-actor"), asked.headers.get("idempotency-key"))
+        if name[2] is not None:
+            made = name in self.holdings[region].requests
+            self._note(f"a client got no answer to a write that was {'' if made else 'not '}made")
 
     def message(self, region: str, size: int) -> None:
         """A node sent a message."""
@@ -148,10 +177,21 @@ class Judge:
         first, *rest = (holding.vector() for holding in self.holdings.values())
         return all(vector == first for vector in rest)
 
+    def check_forks(self, named: Mapping[str, Collection[tuple[str, int]]]) -> None:
+        """Two neighbours who hold different events under one dot must both say so (I7)."""
+        for left, right in sorted(map(sorted, self._linked)):
+            ours, theirs = self.holdings[left].logs, self.holdings[right].logs
+            for origin in ours.keys() & theirs.keys():
+                if any(one.chain != other.chain for one, other in zip(ours[origin], theirs[origin], strict=False)):
+                    self._note("a fork was refused")
+                    for region in (left, right):
+                        if origin not in {forked for forked, _ in named[region]}:
+                            self._say(
+                                "forks", region, f"does not name the fork of {origin} between {left} and {right}"
+                            )
+
     def check_end(self) -> None:
         """Everything has healed, and everybody had time: all hold the same, and all that was acknowledged."""
-        if self.forked:
-            return
         heads = {
             region: {origin: log[-1].chain for origin, log in holding.logs.items()}
             for region, holding in self.holdings.items()

@@ -1,11 +1,11 @@
 """A whole plan, from a seed and what is asked for."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 from simulations.draws import generator
 from simulations.plans.faults import draw_faults
-from simulations.plans.plan import Link, Operation, Plan
+from simulations.plans.plan import Fault, Link, Operation, Plan
 from simulations.plans.workloads import draw_operations
 
 NAMES = ("eu", "us", "ap", "sa", "af", "in", "au", "me", "jp", "ca", "uk", "br", "kr", "za", "mx", "nz")
@@ -29,27 +29,35 @@ def draw_links(seed: int, regions: tuple[str, ...]) -> tuple[Link, ...]:
     return tuple(drawn)
 
 
-def draw_plan(
-    seed: int,
-    *,
-    regions: tuple[str, ...],
-    duration: float,
-    operations: int,
-    kinds: Sequence[str] | None,
-    workload: str = "mixed",
-    given: tuple[Operation, ...] | None = None,
-    sabotage: str = "",
-) -> Plan:
-    """The plan of a seed. `kinds` None is a swarm; `given` operations take the place of drawn ones."""
-    links = draw_links(seed, regions)
-    pairs = tuple((link.left, link.right) for link in links)
-    return Plan(
-        seed=seed,
-        regions=regions,
-        duration=duration,
-        links=links,
-        message_bytes=generator(seed, "message").choice(MESSAGE_BYTES),
-        sabotage=sabotage,
-        faults=draw_faults(seed, kinds, regions, pairs, duration, lossless=given is not None),
-        operations=draw_operations(seed, workload, regions, duration, operations) if given is None else given,
-    )
+@dataclass(frozen=True)
+class Recipe:
+    """Draws the plan of any seed. Shape: `kinds` None is a swarm; `given` operations take the place of drawn ones."""
+
+    regions: tuple[str, ...]
+    duration: float
+    operations: int
+    kinds: tuple[str, ...] | None
+    workload: str = "mixed"
+    given: tuple[Operation, ...] | None = None
+    faults: tuple[Fault, ...] = ()
+    links: tuple[Link, ...] = ()
+    sabotage: str = ""
+
+    def __call__(self, seed: int) -> Plan:
+        links = self.links or draw_links(seed, self.regions)
+        pairs = tuple((link.left, link.right) for link in links)
+        lossless = self.given is not None
+        drawn = draw_faults(seed, self.kinds, self.regions, pairs, self.duration, lossless=lossless)
+        operations = self.given
+        if operations is None:
+            operations = draw_operations(seed, self.workload, self.regions, self.duration, self.operations)
+        return Plan(
+            seed=seed,
+            regions=self.regions,
+            duration=self.duration,
+            links=links,
+            message_bytes=generator(seed, "message").choice(MESSAGE_BYTES),
+            sabotage=self.sabotage,
+            faults=(*self.faults, *drawn),
+            operations=operations,
+        )

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from node.errors import CommandFailed
+from node.errors import BadArguments
 from simulations.draws import generator
 from simulations.plans.plan import Fault
 
@@ -45,10 +45,14 @@ Draw = Callable[[_Place], Fault]
 
 
 class Kind(NamedTuple):
-    """One kind of fault. Shape: `loses` where acknowledged writes may be gone after it."""
+    """One kind of fault.
+
+    Shape: `needs` are the fields that must be given; `loses` where acknowledged writes may be gone after it.
+    """
 
     summary: str
     draw: Draw
+    needs: tuple[str, ...] = ()
     loses: bool = False
 
 
@@ -112,33 +116,67 @@ def _old_disk(kind: str) -> Draw:
 
 
 KINDS: dict[str, Kind] = {
-    "partition": Kind("the regions of `side` cannot reach the others, nor be reached", _partition),
-    "isolation": Kind("one region is cut off", _machine_fault("isolation")),
-    "one-way-cut": Kind("nothing comes through from `region` to `other`; the way back works", _cut),
-    "flapping": Kind("a link that fails and heals every `amount` seconds", _flapping),
+    "partition": Kind("the regions of `side` cannot reach the others, nor be reached", _partition, ("side",)),
+    "isolation": Kind("one region is cut off", _machine_fault("isolation"), ("region",)),
+    "one-way-cut": Kind(
+        "nothing comes through from `region` to `other`; the way back works", _cut, ("region", "other")
+    ),
+    "flapping": Kind("a link that fails and heals every `amount` seconds", _flapping, ("region", "other", "amount")),
     "loss": Kind("a share `amount` of messages and answers is lost", _link_fault("loss", 0.02, 0.5)),
-    "duplication": Kind("a share `amount` of messages arrives twice, once late", _link_fault("duplication", 0.05, 0.6)),
+    "duplication": Kind(
+        "a share `amount` of messages arrives twice, once late", _link_fault("duplication", 0.05, 0.6)
+    ),
     "reordering": Kind("up to `amount` seconds are added, so messages overtake", _link_fault("reordering", 0.05, 2)),
-    "slow-link": Kind("a link is `amount` times slower", _link_fault("slow-link", 2, 30)),
+    "slow-link": Kind("a link is `amount` times slower", _link_fault("slow-link", 2, 30), ("amount",)),
     "damage": Kind("a share `amount` of messages has a byte changed", _link_fault("damage", 0.02, 0.4)),
-    "kill": Kind("the process dies, at `point` of a commit or anywhere, and starts again", _kill),
-    "power-loss": Kind("the machine stops at `point` of a commit; the disk keeps what was synced", _power),
-    "restore": Kind("a copy `amount` seconds old is put where the disk was", _old_disk("restore"), loses=True),
-    "rollback": Kind("the disk's content goes back by `amount` seconds, in place", _old_disk("rollback"), loses=True),
-    "move": Kind("the machine goes on from a copy of its disk", _machine_fault("move")),
-    "disk-full": Kind("the disk has no room for a commit", _machine_fault("disk-full")),
-    "disk-failure": Kind("a commit fails, and the process is started again at the end", _machine_fault("disk-failure")),
-    "slow-disk": Kind("a commit takes `amount` times as long", _machine_fault("slow-disk", 5, 400)),
-    "clock-offset": Kind("the wall clock is `amount` ms wrong", _signed("clock-offset", 45_000)),
-    "clock-drift": Kind("the wall clock runs `amount` times too fast, or too slow", _signed("clock-drift", 0.5)),
-    "clock-jump": Kind("the wall clock jumps by `amount` ms, and stays there", _signed("clock-jump", 45_000)),
+    "kill": Kind("the process dies, at `point` of a commit or anywhere, and starts again", _kill, ("region",)),
+    "power-loss": Kind(
+        "the machine stops at `point` of a commit; the disk keeps what was synced", _power, ("region",)
+    ),
+    "restore": Kind(
+        "a copy `amount` seconds old is put where the disk was", _old_disk("restore"), ("region",), loses=True
+    ),
+    "rollback": Kind(
+        "the disk's content goes back by `amount` seconds, in place", _old_disk("rollback"), ("region",), loses=True
+    ),
+    "move": Kind("the machine goes on from a copy of its disk", _machine_fault("move"), ("region",)),
+    "disk-full": Kind("the disk has no room for a commit", _machine_fault("disk-full"), ("region",)),
+    "disk-failure": Kind(
+        "a commit fails, and the process is started again at the end", _machine_fault("disk-failure"), ("region",)
+    ),
+    "slow-disk": Kind(
+        "a commit takes `amount` times as long", _machine_fault("slow-disk", 5, 400), ("region", "amount")
+    ),
+    "clock-offset": Kind(
+        "the wall clock is `amount` ms wrong", _signed("clock-offset", 45_000), ("region", "amount")
+    ),
+    "clock-drift": Kind(
+        "the wall clock runs `amount` times too fast, or too slow", _signed("clock-drift", 0.5), ("region", "amount")
+    ),
+    "clock-jump": Kind(
+        "the wall clock jumps by `amount` ms, and stays there", _signed("clock-jump", 45_000), ("region", "amount")
+    ),
 }
+
+
+def check_fault(fault: Fault) -> None:
+    """Raises: BadArguments, where the fault is of no kind, or lacks what its kind needs."""
+    kind = KINDS.get(fault.kind)
+    if kind is None:
+        raise BadArguments(f"fault {fault.kind!r} is not known; known are {', '.join(KINDS)}")
+    for name in kind.needs:
+        if not getattr(fault, name):
+            raise BadArguments(f"fault {fault.kind!r} at {fault.at:g} s needs {name!r}")
+    if (fault.amount < 0 and not fault.kind.startswith("clock")) or (
+        fault.amount <= -1 and fault.kind == "clock-drift"
+    ):
+        raise BadArguments(f"fault {fault.kind!r} at {fault.at:g} s has an amount below what it can have")
 
 
 def parse_kinds(text: str) -> tuple[str, ...] | None:
     """The kinds of a comma-separated list; None for swarm.
 
-    Raises: CommandFailed.
+    Raises: BadArguments.
     """
     if text == SWARM:
         return None
@@ -147,7 +185,7 @@ def parse_kinds(text: str) -> tuple[str, ...] | None:
     kinds = tuple(text.split(","))
     for kind in kinds:
         if kind not in KINDS:
-            raise CommandFailed(f"fault {kind!r} is not known; known are {', '.join(KINDS)}, swarm, none")
+            raise BadArguments(f"fault {kind!r} is not known; known are {', '.join(KINDS)}, swarm, none")
     return kinds
 
 

@@ -5,15 +5,12 @@ again and made smaller. What it cannot say beforehand, the tokens, it says as wh
 this stream, or all that it holds.
 """
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from node.errors import CommandFailed
 from node.limits import WAIT_MAX_S
-from replication.origin import is_region
 
 FORMAT = 1
 REGIONS_MAX = 16
@@ -91,42 +88,28 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
 def dump(plan: Plan) -> str:
     """The plan as JSON, one operation or fault a line."""
     fields = msgspec.to_builtins(plan)
-    long = ("links", "faults", "operations")
-    lines = [f" {_json(name)}: {_json(value)}," for name, value in fields.items() if name not in long]
-    for name in long:
-        items = ",\n".join(f"  {_json(item)}" for item in fields.get(name, []))
-        lines.append(f" {_json(name)}: [\n{items}\n ]," if items else f" {_json(name)}: [],")
-    return "{\n" + "\n".join(lines).rstrip(",") + "\n}\n"
+    lines: list[str] = []
+    for name, value in fields.items():
+        if name in ("faults", "operations"):
+            items = ",\n".join(f"  {_json(item)}" for item in value)
+            lines.append(f" {_json(name)}: [\n{items}\n ]")
+        else:
+            lines.append(f" {_json(name)}: {_json(value)}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def _json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def load(path: Path) -> Plan:
-    """The plan of a file.
-
-    Raises: CommandFailed, naming what is wrong.
-    """
-    try:
-        plan = msgspec.json.decode(path.read_bytes(), type=Plan)
-    except OSError as error:
-        raise CommandFailed(f"{path}: {error.strerror}") from None
-    except msgspec.MsgspecError as error:
-        raise CommandFailed(f"{path} is not a plan: {error}") from None
-    check(plan)
-    return plan
-
-
-def check(plan: Plan) -> None:
-    """Raises: CommandFailed, where the plan names what it does not have."""
-    for region in plan.regions:
-        if not is_region(region):
-            raise CommandFailed(f"region {region!r} must be of a-z, 0-9 and '-', 1 to 32 long")
-    if len(set(plan.regions)) != len(plan.regions):
-        raise CommandFailed("a region comes twice")
-    named = {name for link in plan.links for name in (link.left, link.right)}
-    named |= {name for fault in plan.faults for name in (fault.region, fault.other, *fault.side) if name}
-    named |= {name for operation in plan.operations for name in (operation.region, operation.again) if name}
-    for name in sorted(named - set(plan.regions)):
-        raise CommandFailed(f"{name!r} is not one of the plan's regions: {', '.join(plan.regions)}")
+def is_connected(plan: Plan) -> bool:
+    """Whether every region can be reached from every other: only then can they converge."""
+    reached, edge = {plan.regions[0]}, [plan.regions[0]]
+    while edge:
+        region = edge.pop()
+        for link in plan.links:
+            if region in (link.left, link.right):
+                beyond = {link.left, link.right} - reached
+                reached |= beyond
+                edge.extend(sorted(beyond))
+    return reached >= set(plan.regions)

@@ -51,16 +51,18 @@ class Client:
         self._ask = ask
         self._recorded = recorded
         self._scope_of = scope_of
-        self._asked = 0
 
-    async def run(self, numbered: list[tuple[int, Operation]]) -> None:
+    async def run(self, operations: list[Operation]) -> None:
         """Do the operations, each at its time or as soon as the one before is done."""
-        for number, operation in numbered:
-            await trio.sleep_until(operation.at + 1e-6 * uniform(self._seed, "start", number))
-            await self._perform(number, operation)
+        for operation in operations:
+            await trio.sleep_until(operation.at)
+            await self._perform(operation)
 
-    async def _perform(self, number: int, operation: Operation) -> None:
-        asked = self._build(number, operation)
+    def _draw(self, *purpose: object) -> float:
+        return uniform(self._seed, "client", self.number, *purpose)
+
+    async def _perform(self, operation: Operation) -> None:
+        asked = self._build(operation)
         if operation.source:
             await self._insist(operation, asked)
             return
@@ -70,9 +72,9 @@ class Client:
             if told is not None and told.status not in RETRIED:
                 break
             region = self._regions[(self._regions.index(region) + attempt + 1) % len(self._regions)]
-            await trio.sleep(0.2 + uniform(self._seed, "pause", number, attempt))
+            await trio.sleep(0.2 + self._draw("pause", operation.at, attempt))
         if operation.again:
-            await trio.sleep(uniform(self._seed, "again", number) * 3)
+            await trio.sleep(self._draw("again", operation.at) * 3)
             await self._request(operation, operation.again, asked)
 
     async def _insist(self, operation: Operation, asked: Asked) -> None:
@@ -104,8 +106,7 @@ class Client:
         return told
 
     async def _travel(self) -> None:
-        self._asked += 1
-        await trio.sleep(LINK_S * (0.5 + uniform(self._seed, "client", self.number, self._asked)))
+        await trio.sleep(LINK_S * (0.5 + self._draw("travel", trio.current_time())))
 
     def _learn(self, told: Told) -> None:
         """Take in the tokens of an answer."""
@@ -127,11 +128,11 @@ class Client:
 
     # --- building a request
 
-    def _build(self, number: int, operation: Operation) -> Asked:
+    def _build(self, operation: Operation) -> Asked:
         headers = {"content-type": "application/json", "prefer": f"wait={operation.wait:g}"}
         headers |= {"atoll-actor": f"client-{self.number}"}
         if operation.key:
-            headers["idempotency-key"] = f"operation-{number}"
+            headers["idempotency-key"] = f"client-{self.number}-at-{operation.at}"
         after = self._after(operation)
         if after:
             headers["causal-after"] = ", ".join(after)
@@ -146,7 +147,7 @@ class Client:
             if operation.expect == "token" and all(expect.values()):
                 document["expect"] = expect
             return Asked("POST", "/transactions", headers, json.dumps(document).encode())
-        self._add_conditions(headers, number, operation)
+        self._add_conditions(headers, operation)
         if operation.do == "delete":
             return Asked("DELETE", path, headers, b"")
         document = dict(operation.body)
@@ -154,7 +155,7 @@ class Client:
             document["source"] = {"name": "file", "position": operation.source}
         return Asked("POST", path, headers, json.dumps(document).encode())
 
-    def _add_conditions(self, headers: dict[str, str], number: int, operation: Operation) -> None:
+    def _add_conditions(self, headers: dict[str, str], operation: Operation) -> None:
         token = self._token(operation.stream)
         if operation.expect == "token" and token:
             headers["if-match"] = f'"{token}"'
@@ -163,7 +164,7 @@ class Client:
         if operation.context == "nothing":
             headers["causal-context"] = self._scope_of(operation.stream) + "~"
         elif operation.context and token:
-            headers["causal-context"] = self._part(number, token) if operation.context == "part" else token
+            headers["causal-context"] = self._part(operation, token) if operation.context == "part" else token
 
     def _after(self, operation: Operation) -> list[str]:
         if operation.after == "session":
@@ -178,9 +179,9 @@ class Client:
     def _text(self, scope: str) -> str:
         return f"{scope}~" + "_".join(f"{origin}.{seq}" for origin, seq in sorted(self.tokens[scope].items()))
 
-    def _part(self, number: int, token: str) -> str:
+    def _part(self, operation: Operation, token: str) -> str:
         """The token without one of its origins: a client may have seen less than it was shown."""
         scope, _, rest = token.partition("~")
         entries = rest.split("_")
-        del entries[int(uniform(self._seed, "part", number) * len(entries))]
+        del entries[int(self._draw("part", operation.at) * len(entries))]
         return f"{scope}~" + "_".join(entries)
