@@ -6,6 +6,7 @@ the ordering of events", figure 1). Faults are bands on the lines of those they 
 
 from collections.abc import Iterable
 from html import escape
+from itertools import pairwise
 
 from simulations.checkers.model import Happened
 from simulations.checkers.violation import Violation
@@ -118,7 +119,8 @@ def _key(history: History) -> str:
     shown = "".join(f"<span><i style='background:{COLOURS[kind]}'></i>{kind}</span>" for kind in kinds)
     return (
         f"<p class='key'>{shown}<span><i style='background:#4a6fa5'></i>message that brought events</span>"
-        "<span><i style='background:#cfd6e0'></i>other message</span><span><i style='background:#d1495b'></i>lost</span>"
+        "<span><i style='background:#cfd6e0'></i>other message</span>"
+        "<span><i style='background:#d1495b'></i>lost</span>"
         "<span><i style='background:#3a7d44;border-radius:6px'></i>commit</span></p>"
     )
 
@@ -196,7 +198,8 @@ def _commits(history: History, line: dict[str, float]) -> Iterable[str]:
 def _answers(history: History, line: dict[str, float]) -> Iterable[str]:
     for answer in history.answers:
         colour = "#999" if answer.status < 500 and answer.status else "#d1495b"
-        title = f"client {answer.client}: {answer.what} -> {answer.status or 'no answer'}, {answer.asked:.3f} to {answer.at:.3f} s"
+        when = f"{answer.asked:.3f} to {answer.at:.3f} s"
+        title = f"client {answer.client}: {answer.what} -> {answer.status or 'no answer'}, {when}"
         y = line[answer.region]
         yield (
             f"<line x1='{_x(answer.at)}' x2='{_x(answer.at)}' y1='{y}' y2='{y + 9}' stroke='{colour}'>"
@@ -233,11 +236,12 @@ def _lag(outcome: Outcome, end: float) -> str:
     scale = (LAG_HEIGHT - 30) / most
     points = " ".join(
         f"{_x(at)},{LAG_HEIGHT - 10 - before * scale:.1f} {_x(at)},{LAG_HEIGHT - 10 - count * scale:.1f}"
-        for (_, before), (at, count) in zip(steps, steps[1:], strict=False)
+        for (_, before), (at, count) in pairwise(steps)
     )
     width = LEFT + end * SECOND + 20
     return (
-        f"<svg width='{width:.0f}' height='{LAG_HEIGHT}' viewBox='0 0 {width:.0f} {LAG_HEIGHT}' data-width='{width:.0f}'>"
+        f"<svg width='{width:.0f}' height='{LAG_HEIGHT}' viewBox='0 0 {width:.0f} {LAG_HEIGHT}' "
+        f"data-width='{width:.0f}'>"
         f"<text x='8' y='20'>events that some region lacks (at most {most})</text>"
         f"<polyline points='{points}' fill='none' stroke='#4a6fa5' stroke-width='1.5'/></svg>"
     )

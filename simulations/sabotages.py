@@ -29,16 +29,20 @@ from crdt.version_vector import VersionVector, join
 from node.errors import BadArguments
 from node.service import Node
 from replication.admission import Arrived, LeftOut, Transaction
+from replication.admission import admit as admit_once
 from replication.batch import Batch
 from replication.cells import StoredCells, fold_into
 from replication.command import Command
 from replication.event import Header, meaning
 from replication.event_codec import decode_header
+from replication.exchange import lacking as lacking_in_full
 from replication.messages import Digest
+from replication.queries import missing
 from replication.replica import Replica
 from replication.snapshot import Snapshot
 from replication.store import Meta, Mirror, Store
 from replication.tables import LogRow, StreamRow
+from replication.tokens import format_token as format_token_in_full
 from simulations.world.disk import Condition, Crash, SimulatedDisk, SimulatedStore
 
 Replacement = tuple[object, str, Any]
@@ -177,7 +181,7 @@ def _seen_unchecked() -> list[Replacement]:
 def _transaction_cut() -> list[Replacement]:
     def transactions(snapshot: Snapshot, theirs: Digest, blocked: set[str]) -> Iterator[tuple[Header, Transaction]]:
         held = {origin: claim.seq for origin, claim in theirs.heads.items()}
-        for row in replication.exchange.missing(snapshot, held, blocked):
+        for row in missing(snapshot, held, blocked):
             yield decode_header(row.encoded.header), (row.encoded,)
 
     return [
@@ -212,7 +216,7 @@ def _vector_ahead() -> list[Replacement]:
 
 
 def _no_relay() -> list[Replacement]:
-    real = node.gossip.lacking
+    real = lacking_in_full
 
     def lacking(snapshot: Snapshot, theirs: Digest, byte_limit: int) -> tuple[Transaction, ...]:
         meta = snapshot.store.read_meta(snapshot.transaction)
@@ -223,7 +227,7 @@ def _no_relay() -> list[Replacement]:
 
 
 def _applied_twice() -> list[Replacement]:
-    real = replication.replica.admit
+    real = admit_once
 
     def admit(batch: Batch, arrived: Arrived, *rest: Any) -> int:
         new = real(batch, arrived, *rest)
@@ -238,7 +242,7 @@ def _applied_twice() -> list[Replacement]:
 
 
 def _token_short() -> list[Replacement]:
-    real = node.interface.streams.format_token
+    real = format_token_in_full
 
     def format_token(name: str, vector: VersionVector) -> str:
         return real(name, dict(sorted(vector.items())[:-1]) if len(vector) > 1 else vector)

@@ -160,7 +160,7 @@ class Shrinking:
         )
         if last + AFTER_S < self.plan.duration:
             self._try(replace(self.plan, duration=round(last + AFTER_S, 3)))
-        starts = [one.at for one in (*self.plan.operations, *self.plan.faults)]
+        starts = [one.at for one in self.plan.operations] + [one.at for one in self.plan.faults]
         first = min(starts, default=0.0)
         if first > 1:
             self._try(_moved(self.plan, first - 0.5))

@@ -1,4 +1,4 @@
-"""From a request to its answer, whatever carried it: the route's handler, then one form for answers and for errors."""
+"""From a request to its answer, whatever carried it: the route's handler, then one form for answers and errors."""
 
 import logging
 from dataclasses import replace

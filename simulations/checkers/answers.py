@@ -89,7 +89,7 @@ class Answers:
     ) -> None:
         for shown in document.get("events") or [document]:
             event = _held(holding, shown["dot"])
-            birth = event and self._arrivals.births.get(event.chain)
+            birth = None if event is None else self._arrivals.births.get(event.chain)
             if event is None or birth is None:
                 self._say("durability", region, f"{shown['dot']} was acknowledged and is not committed here")
                 continue

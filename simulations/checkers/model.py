@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]  # it ships no annotations, and there are no stubs
 
 SET, ADD, REMOVE, DELETE = 1, 2, 3, 4
 HASH_BYTES = 16
@@ -21,7 +21,7 @@ Vector = dict[str, int]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Happened:
-    """One event, as read from its bytes. Shape: `seen` as (origin, seq, mark); `key` and `source` where it has them."""
+    """One event, as read from its bytes. Shape: `seen` as (origin, seq, mark); `key`, `source` if any."""
 
     origin: str
     seq: int

@@ -11,11 +11,13 @@ from typing import NamedTuple
 
 from node.errors import BadArguments
 from simulations.draws import generator
-from simulations.plans.plan import Fault
+from simulations.plans.plan import Fault, Point
 
 SWARM, NONE = "swarm", "none"
 SWARM_SHARE = 0.3
 COUNT_MAX = 3
+POINTS: tuple[Point, ...] = ("", "before", "after")
+POWER_POINTS: tuple[Point, ...] = ("before", "during", "during", "after")
 
 
 class _Place(NamedTuple):
@@ -98,12 +100,12 @@ def _signed(kind: str, most: float) -> Draw:
 
 
 def _kill(place: _Place) -> Fault:
-    point = place.draw.choice(("", "before", "after"))
+    point: Point = place.draw.choice(POINTS)
     return Fault(place.at, "kill", min(place.lasts, 8), place.region(), point=point)
 
 
 def _power(place: _Place) -> Fault:
-    point = place.draw.choice(("before", "during", "during", "after"))
+    point: Point = place.draw.choice(POWER_POINTS)
     return Fault(place.at, "power-loss", min(place.lasts, 8), place.region(), point=point)
 
 

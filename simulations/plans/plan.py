@@ -12,9 +12,11 @@ from msgspec import Meta
 
 from node.limits import WAIT_MAX_S
 
-FORMAT = 1
 REGIONS_MAX = 16
 DURATION_MAX_S = 86_400.0
+
+Point = Literal["", "before", "during", "after"]
+"""Where in a commit a machine dies; empty: anywhere."""
 
 Seconds = Annotated[float, Meta(ge=0, le=DURATION_MAX_S)]
 
@@ -60,7 +62,7 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     other: str = ""
     side: tuple[str, ...] = ()
     amount: float = 0.0
-    point: Literal["", "before", "during", "after"] = ""
+    point: Point = ""
 
 
 class Link(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -74,7 +76,7 @@ class Link(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
 class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """What will be done to a cluster. Equal plans, run by the same versions, leave equal traces."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
     seed: int
     regions: Annotated[tuple[str, ...], Meta(min_length=1, max_length=REGIONS_MAX)]
     duration: Seconds

@@ -74,25 +74,36 @@ def _draw(drawing: _Drawing, kind: str, at: float, number: int) -> list[Operatio
     client, region = drawing.client()
     if kind in ("duel", "race", "clash"):
         return _together(drawing, kind, at, number)
+    options: dict[str, Any]
     if kind in ("read", "forced"):
-        after = "session" if kind == "forced" else ""
-        do = draw.choice(("read", "read", "conflicts"))
-        stream = draw.choice((drawing.user(), drawing.group()))
-        return [Operation(at, client, region, do, stream, after=after, wait=draw.choice((0.5, 2, 5)))]  # type: ignore[arg-type]  # both are literals
-    if kind == "transaction":
+        do, stream = draw.choice(("read", "read", "conflicts")), _any(drawing)
+        options = {"after": "session" if kind == "forced" else "", "wait": draw.choice((0.5, 2, 5))}
+    elif kind == "delete":
+        do, stream = "delete", _any(drawing)
+        options = {"context": draw.choice(("", "", "token"))}
+    elif kind == "transaction":
+        do, stream = "transaction", ""
         streams = sorted({drawing.user(), drawing.user(), drawing.group()})
-        events = tuple({"stream": stream, **_body(drawing, stream, number)} for stream in streams)
-        expect = draw.choice(("", "", "token"))
-        return [Operation(at, client, region, "transaction", events=events, expect=expect, key=draw.random() < 0.3)]  # type: ignore[arg-type]
-    stream = drawing.group() if kind == "member" else drawing.user() if kind == "set" else _any(drawing)
-    if kind == "delete":
-        return [Operation(at, client, region, "delete", stream, context=draw.choice(("", "", "token")))]  # type: ignore[arg-type]
-    options: dict[str, Any] = {
-        "conditional": {"expect": draw.choice(("token", "token", "absent"))},
-        "stale": {"context": draw.choice(("token", "part", "nothing"))},
-        "keyed": {"key": True, "again": draw.choice((region, region, draw.choice(drawing.regions)))},
-    }.get(kind, {"after": draw.choice(("", "", "stream"))})
-    return [Operation(at, client, region, "write", stream, _body(drawing, stream, number), **options)]
+        events = tuple({"stream": name, **_body(drawing, name, number)} for name in streams)
+        options = {"events": events, "expect": draw.choice(("", "", "token")), "key": draw.random() < 0.3}
+    else:
+        do = "write"
+        stream = drawing.group() if kind == "member" else drawing.user() if kind == "set" else _any(drawing)
+        options = {"body": _body(drawing, stream, number), **_extras(drawing, kind, region)}
+    made: dict[str, Any] = {"at": at, "client": client, "region": region, "do": do, "stream": stream, **options}
+    return [Operation(**made)]
+
+
+def _extras(drawing: _Drawing, kind: str, region: str) -> dict[str, Any]:
+    """What a write asks for besides."""
+    draw = drawing.draw
+    if kind == "conditional":
+        return {"expect": draw.choice(("token", "token", "absent"))}
+    if kind == "stale":
+        return {"context": draw.choice(("token", "part", "nothing"))}
+    if kind == "keyed":
+        return {"key": True, "again": draw.choice((region, region, draw.choice(drawing.regions)))}
+    return {"after": draw.choice(("", "", "stream"))}
 
 
 def _any(drawing: _Drawing) -> str:

@@ -10,7 +10,6 @@ A machine that died is fenced: whatever of it still runs can commit nothing.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import lmdb
 import trio
@@ -18,6 +17,7 @@ import trio
 from node.disk import Step
 from replication.store import Store
 from simulations.draws import uniform
+from simulations.plans.plan import Point
 
 PAGE_BYTES = 4096
 META_PAGES = 2
@@ -25,8 +25,6 @@ COMMIT_S = 0.0005
 """The mean time of a commit on a disk that is well."""
 MAP_BYTES = 64 * 1024 * 1024
 DATA_FILE = "data.mdb"
-
-Point = Literal["", "before", "during", "after"]
 
 
 class Crash(BaseException):

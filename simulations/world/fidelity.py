@@ -6,7 +6,7 @@ in between is the same, and counts the same bytes, so both leave the same trace.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 from urllib.parse import urlsplit
 
 import httpx
@@ -100,8 +100,8 @@ class HttpDoor:
     """The node's Quart application, asked through httpx."""
 
     def __init__(self, node: Node) -> None:
-        self._wire = httpx.ASGITransport(Application(node))
-        self._client = httpx.AsyncClient(transport=self._wire, base_url="http://node", trust_env=False)
+        wire = httpx.ASGITransport(cast(Any, Application(node)))  # each names the protocol's types in its own way
+        self._client = httpx.AsyncClient(transport=wire, base_url="http://node", trust_env=False)
 
     async def ask(self, asked: Asked) -> Told:
         response = await self._client.request(

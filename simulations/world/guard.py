@@ -9,7 +9,7 @@ import random
 import sys
 import threading
 import time
-import uuid
+import uuid  # noqa: TID251  # to forbid it
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any

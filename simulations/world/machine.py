@@ -17,7 +17,8 @@ from replication.errors import Refused, StoreRefused
 from replication.snapshot import Snapshot
 from replication.tables import Head
 from simulations.draws import generator
-from simulations.world.disk import DATA_FILE, MAP_BYTES, Condition, Crash, Point, SimulatedDisk, draw_for
+from simulations.plans.plan import Point
+from simulations.world.disk import DATA_FILE, MAP_BYTES, Condition, Crash, SimulatedDisk, draw_for
 from simulations.world.fidelity import Asked, Door, Told, make_transport, open_door
 from simulations.world.network import ConnectionLost, Network
 from simulations.world.virtual_time import MachineClock
@@ -34,7 +35,7 @@ class Watch(Protocol):
     """Who looks on. Shape: heads are those of the store, by origin."""
 
     def started(self, region: str, node: Node, heads: dict[str, Head], snapshot: Snapshot, *, regress: str) -> None:
-        """A process opened its store. Shape: `regress` is how an older disk came to its place: restore or rollback."""
+        """A process opened its store. Shape: `regress` is how an older disk came there: restore or rollback."""
 
     def committed(self, region: str, node: Node, heads: dict[str, Head], snapshot: Snapshot) -> None:
         """A turn was committed."""
@@ -110,14 +111,16 @@ class Machine:
         async with trio.open_nursery() as outer:
             disk = SimulatedDisk(self.condition, draw, outer, self._committed, self._crash)
             try:
-                async with run_node(self._configuration, self.clock, transport, entropy, disk) as node:
-                    async with trio.open_nursery() as nursery:
-                        self.process = Process(node, open_door(self._fidelity, node), nursery, disk)
-                        with node.replica.read() as snapshot:
-                            heads = node.replica.mirror.heads
-                            self._watch.started(self.region, node, heads, snapshot, regress=self._regress)
-                        self._regress = ""
-                        await trio.sleep_forever()
+                async with (
+                    run_node(self._configuration, self.clock, transport, entropy, disk) as node,
+                    trio.open_nursery() as nursery,
+                ):
+                    self.process = Process(node, open_door(self._fidelity, node), nursery, disk)
+                    with node.replica.read() as snapshot:
+                        heads = node.replica.mirror.heads
+                        self._watch.started(self.region, node, heads, snapshot, regress=self._regress)
+                    self._regress = ""
+                    await trio.sleep_forever()
             finally:
                 disk.fenced = True
 
@@ -133,7 +136,7 @@ class Machine:
     # --- being reached
 
     async def ask(self, asked: Asked, answered: Callable[[Told], None]) -> Told:
-        """What the node answers to a client; `answered` sees it in the instant it is given. Raises: ConnectionLost."""
+        """What the node answers to a client; `answered` sees it as it is given. Raises: ConnectionLost."""
 
         async def work(door: Door) -> Told:
             told = await door.ask(asked)
