@@ -15,7 +15,7 @@ from simulations.plans.plan import dump
 from simulations.world.run import Outcome
 
 LEFT, TOP, ROW, BOTTOM = 70, 30, 90, 30
-SECOND = 24.0
+SECOND_MIN, WIDTH_MIN = 24.0, 1250
 LAG_HEIGHT = 120
 COLOURS = {
     "partition": "#d1495b", "isolation": "#d1495b", "one-way-cut": "#d1495b", "flapping": "#e07a8b",
@@ -25,6 +25,10 @@ COLOURS = {
     "clock-offset": "#00798c", "clock-drift": "#00798c", "clock-jump": "#00798c",
 }  # fmt: skip
 LANES = 5
+ARROW = (
+    "<defs><marker id='arrow' viewBox='0 0 8 8' refX='8' refY='4' markerWidth='5' markerHeight='5' orient='auto'>"
+    "<path d='M0,1 L8,4 L0,7 z' fill='#4a6fa5'/></marker></defs>"
+)
 
 STYLE = """
 body{font:14px/1.45 system-ui,sans-serif;margin:24px;color:#222;background:#fff;max-width:1500px}
@@ -35,12 +39,13 @@ h1{font-size:20px;margin:0 0 4px}h2{font-size:15px;margin:24px 0 6px}
 code,pre{font:12px/1.4 ui-monospace,monospace}pre{overflow-x:auto;background:#f6f6f6;padding:8px}
 table{border-collapse:collapse}td,th{padding:2px 10px 2px 0;text-align:left;vertical-align:top;font-size:13px}
 svg text{font:11px system-ui,sans-serif;fill:#333}.key span{display:inline-block;margin-right:14px}
-.key i{display:inline-block;width:12px;height:12px;margin-right:4px;vertical-align:-2px}
+svg{display:block}.key i{display:inline-block;width:12px;height:12px;margin-right:4px;vertical-align:-2px}
 """
 SCRIPT = """
 const zoom=document.getElementById('zoom');
 zoom.oninput=()=>{for(const svg of document.querySelectorAll('svg')){
-svg.setAttribute('width',svg.dataset.width*zoom.value);svg.setAttribute('preserveAspectRatio','none')}};
+const box=svg.viewBox.baseVal;svg.setAttribute('width',box.width*zoom.value);
+svg.setAttribute('height',box.height*zoom.value)}};
 """
 
 
@@ -127,35 +132,43 @@ def _key(history: History) -> str:
 
 def _diagram(outcome: Outcome, end: float) -> str:
     regions, history = outcome.plan.regions, outcome.history
-    width, height = LEFT + end * SECOND + 20, TOP + ROW * len(regions) + BOTTOM
+    scale = _scale(end)
+    width, height = LEFT + end * scale + 20, TOP + ROW * len(regions) + BOTTOM
     line = {region: TOP + ROW * place + ROW / 2 for place, region in enumerate(regions)}
     drawn = [
-        f"<svg width='{width:.0f}' height='{height}' viewBox='0 0 {width:.0f} {height}' data-width='{width:.0f}'>",
-        *_grid(end, height),
-        *_bands(history, line),
+        f"<svg width='{width:.0f}' height='{height}' viewBox='0 0 {width:.0f} {height}'>",
+        ARROW,
+        *_grid(scale, end, height),
+        *_bands(scale, history, line),
         *(f"<text x='8' y='{y - 6:.0f}'>{region}</text><line x1='{LEFT}' x2='{width:.0f}' y1='{y}' y2='{y}' "
           "stroke='#555'/>" for region, y in line.items()),
-        *_messages(history, line),
-        *_commits(history, line),
-        *_answers(history, line),
-        *_marks(outcome, line, height),
+        *_messages(scale, history, line),
+        *_commits(scale, history, line),
+        *_answers(scale, history, line),
+        *_marks(scale, outcome, line, height),
         "</svg>",
     ]  # fmt: skip
     return "".join(drawn)
 
 
-def _x(at: float) -> str:
-    return f"{LEFT + at * SECOND:.2f}"
+def _scale(end: float) -> float:
+    """How wide a second is: a short run fills the page."""
+    return max(SECOND_MIN, WIDTH_MIN / max(end, 0.1))
 
 
-def _grid(end: float, height: float) -> Iterable[str]:
+def _x(scale: float, at: float) -> str:
+    return f"{LEFT + at * scale:.2f}"
+
+
+def _grid(scale: float, end: float, height: float) -> Iterable[str]:
     step = 5 if end <= 200 else 60
     for second in range(0, int(end) + 1, step):
-        yield f"<line x1='{_x(second)}' x2='{_x(second)}' y1='{TOP - 8}' y2='{height - BOTTOM}' stroke='#eee'/>"
-        yield f"<text x='{_x(second)}' y='16'>{second} s</text>"
+        x = _x(scale, second)
+        yield f"<line x1='{x}' x2='{x}' y1='{TOP - 8}' y2='{height - BOTTOM}' stroke='#eee'/>"
+        yield f"<text x='{x}' y='16'>{second} s</text>"
 
 
-def _bands(history: History, line: dict[str, float]) -> Iterable[str]:
+def _bands(scale: float, history: History, line: dict[str, float]) -> Iterable[str]:
     """Each fault on the line of every region it hits, in lanes so that those at one time stand beside each other."""
     lanes: dict[str, list[float]] = {region: [0.0] * LANES for region in line}
     for band in sorted(history.bands):
@@ -163,15 +176,15 @@ def _bands(history: History, line: dict[str, float]) -> Iterable[str]:
             lane = min(range(LANES), key=lambda one: (lanes[region][one] > band.began, one))  # used at once
             lanes[region][lane] = band.until
             y = line[region] - 34 + lane * 14
-            width = max(2.0, (band.until - band.began) * SECOND)
+            width = max(2.0, (band.until - band.began) * scale)
             title = f"{band.kind} {band.detail} {'-'.join(band.regions)}, {band.began:.2f} to {band.until:.2f} s"
             yield (
-                f"<rect x='{_x(band.began)}' y='{y:.0f}' width='{width:.1f}' height='13' rx='2' opacity='.45' "
+                f"<rect x='{_x(scale, band.began)}' y='{y:.0f}' width='{width:.1f}' height='13' rx='2' opacity='.45' "
                 f"fill='{COLOURS[band.kind]}'><title>{escape(title)}</title></rect>"
             )
 
 
-def _messages(history: History, line: dict[str, float]) -> Iterable[str]:
+def _messages(scale: float, history: History, line: dict[str, float]) -> Iterable[str]:
     brought = {(commit.region, round(commit.at, 2)) for commit in history.commits}
     for message in history.messages:
         lost = message.arrived is None
@@ -179,40 +192,41 @@ def _messages(history: History, line: dict[str, float]) -> Iterable[str]:
         y, z = line[message.caller], line[message.callee]
         fruitful = not lost and any((message.callee, round(until + 0.01 * k, 2)) in brought for k in (0, 1))
         colour = "#d1495b" if lost else "#4a6fa5" if fruitful else "#cfd6e0"
+        head = " marker-end='url(#arrow)'" if fruitful else ""
         title = f"{message.kind} {message.caller} to {message.callee}, {message.bytes} bytes, {message.sent:.3f} s"
         yield (
-            f"<line x1='{_x(message.sent)}' y1='{y}' x2='{_x(until)}' y2='{(y + z) / 2 if lost else z}' "
-            f"stroke='{colour}' stroke-width='{1 if fruitful or lost else 0.6}'><title>{title}</title></line>"
+            f"<line x1='{_x(scale, message.sent)}' x2='{_x(scale, until)}' y1='{y}' y2='{(y + z) / 2 if lost else z}' "
+            f"stroke='{colour}' stroke-width='{1 if fruitful or lost else 0.6}'{head}><title>{title}</title></line>"
         )
 
 
-def _commits(history: History, line: dict[str, float]) -> Iterable[str]:
+def _commits(scale: float, history: History, line: dict[str, float]) -> Iterable[str]:
     for commit in history.commits:
         title = "; ".join(map(str, commit.events[:8]))
         yield (
-            f"<circle cx='{_x(commit.at)}' cy='{line[commit.region]}' r='2.6' fill='#3a7d44'>"
+            f"<circle cx='{_x(scale, commit.at)}' cy='{line[commit.region]}' r='2.6' fill='#3a7d44'>"
             f"<title>{commit.at:.3f} s {escape(title)}</title></circle>"
         )
 
 
-def _answers(history: History, line: dict[str, float]) -> Iterable[str]:
+def _answers(scale: float, history: History, line: dict[str, float]) -> Iterable[str]:
     for answer in history.answers:
         colour = "#999" if answer.status < 500 and answer.status else "#d1495b"
         when = f"{answer.asked:.3f} to {answer.at:.3f} s"
         title = f"client {answer.client}: {answer.what} -> {answer.status or 'no answer'}, {when}"
         y = line[answer.region]
         yield (
-            f"<line x1='{_x(answer.at)}' x2='{_x(answer.at)}' y1='{y}' y2='{y + 9}' stroke='{colour}'>"
+            f"<line x1='{_x(scale, answer.at)}' x2='{_x(scale, answer.at)}' y1='{y}' y2='{y + 9}' stroke='{colour}'>"
             f"<title>{escape(title)}</title></line>"
         )
 
 
-def _marks(outcome: Outcome, line: dict[str, float], height: float) -> Iterable[str]:
-    x = _x(outcome.plan.duration)
+def _marks(scale: float, outcome: Outcome, line: dict[str, float], height: float) -> Iterable[str]:
+    x = _x(scale, outcome.plan.duration)
     yield f"<line x1='{x}' x2='{x}' y1='{TOP - 8}' y2='{height - BOTTOM}' stroke='#3a7d44' stroke-dasharray='4 3'/>"
-    yield f"<text x='{x}' y='{height - 10}'>everything heals</text>"
+    yield f"<text x='{x}' y='{height - 10}' text-anchor='end'>everything heals</text>"
     for violation in outcome.violations[:5]:
-        x, y = _x(violation.at), line.get(violation.region)
+        x, y = _x(scale, violation.at), line.get(violation.region)
         yield f"<line x1='{x}' x2='{x}' y1='{TOP - 8}' y2='{height - BOTTOM}' stroke='#d1495b' stroke-width='1.5'/>"
         if y is not None:
             yield f"<circle cx='{x}' cy='{y}' r='7' fill='none' stroke='#d1495b' stroke-width='2.5'/>"
@@ -233,15 +247,14 @@ def _lag(outcome: Outcome, end: float) -> str:
         steps.append((commit.at, lagging))
     steps.append((end, lagging))
     most = max(1, *(count for _, count in steps))
-    scale = (LAG_HEIGHT - 30) / most
+    scale, rise = _scale(end), (LAG_HEIGHT - 30) / most
     points = " ".join(
-        f"{_x(at)},{LAG_HEIGHT - 10 - before * scale:.1f} {_x(at)},{LAG_HEIGHT - 10 - count * scale:.1f}"
+        f"{_x(scale, at)},{LAG_HEIGHT - 10 - before * rise:.1f} {_x(scale, at)},{LAG_HEIGHT - 10 - count * rise:.1f}"
         for (_, before), (at, count) in pairwise(steps)
     )
-    width = LEFT + end * SECOND + 20
+    width = LEFT + end * scale + 20
     return (
-        f"<svg width='{width:.0f}' height='{LAG_HEIGHT}' viewBox='0 0 {width:.0f} {LAG_HEIGHT}' "
-        f"data-width='{width:.0f}'>"
+        f"<svg width='{width:.0f}' height='{LAG_HEIGHT}' viewBox='0 0 {width:.0f} {LAG_HEIGHT}'>"
         f"<text x='8' y='20'>events that some region lacks (at most {most})</text>"
         f"<polyline points='{points}' fill='none' stroke='#4a6fa5' stroke-width='1.5'/></svg>"
     )

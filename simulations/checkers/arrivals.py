@@ -97,7 +97,8 @@ class Arrivals:
             missing = {origin: seq for origin, seq in birth.past.items() if holding.seq(origin) < seq}
             if missing:
                 dots = " ".join(f"{origin}.{seq}" for origin, seq in missing.items())
-                self._say("causal", region, f"arrived before what its writer had: {dots}", event)
+                causes = [self.births[self.dots[f"{of}.{seq}"]].event for of, seq in missing.items()]
+                self._say("causal", region, f"arrived before what its writer had: {dots}", *causes, event)
             for origin, seq, mark in event.seen:
                 held = holding.event(origin, seq)
                 if held is None or held.chain[:MARK_BYTES] != mark:
