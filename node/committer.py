@@ -40,7 +40,11 @@ class _Waiting:
 
 
 class Committer:
-    """The one writer of a replica. `on_commit` is called in trio's thread after every turn that did something."""
+    """The one writer of a replica. `on_commit` is called in trio's thread after every turn that appended events.
+
+    Not after one that left everything out: two nodes that cannot take each other's events would wake each other
+    for ever.
+    """
 
     def __init__(self, replica: Replica, clock: Clock, disk: Disk, on_commit: Callable[[], None]) -> None:
         self._replica = replica
@@ -92,12 +96,13 @@ class Committer:
             log.exception("a turn failed, and was rolled back")
             outcomes = [TurnFailed("this node made a mistake; nothing was written") for _ in batch]
         self._stuck = self._replica.mirror is before
+        appended = self._replica.mirror.position != before.position
 
         def hand_back() -> None:
             for waiting, outcome in zip(batch, outcomes, strict=True):
                 waiting.outcome = outcome
                 waiting.done.set()
-            if batch:
+            if appended:
                 self._on_commit()
 
         return hand_back

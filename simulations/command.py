@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -296,7 +297,7 @@ def _summary(seeds: range, results: list[Result]) -> dict[str, Any]:
         "trace": {str(result.seed): result.trace for result in results},
         "ok": all(result.ok for result in results),
         "violations": [
-            {"seed": result.seed, **violation._asdict()} for result in results for violation in result.violations
+            {"seed": result.seed, **asdict(violation)} for result in results for violation in result.violations
         ],
         **totals,
     }

@@ -1,7 +1,7 @@
 """What happened in a run: for the trace, the checkers and the report.
 
 The trace is a hash over everything that could differ: virtual time, node, committed events, outcomes of exchanges,
-answers. Equal traces mean equal runs.
+answers. Equal traces mean equal runs. What happens at one instant has no order: there it is sorted.
 """
 
 from dataclasses import dataclass, field
@@ -9,6 +9,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from simulations.checkers.model import Happened
+from simulations.world.virtual_time import VirtualTime
 
 TRACE_BYTES = 16
 
@@ -55,8 +56,9 @@ class Answer(NamedTuple):
 
 @dataclass(eq=False)
 class History:
-    """One run's record."""
+    """One run's record. Shape: `lines` are the trace's own, where they are kept."""
 
+    time: VirtualTime
     commits: list[Commit] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
     bands: list[Band] = field(default_factory=list)
@@ -66,10 +68,13 @@ class History:
 
     def __post_init__(self) -> None:
         self._trace = blake2b(digest_size=TRACE_BYTES)
+        self._instant = 0.0
+        self._now: list[str] = []
 
     @property
     def trace(self) -> str:
         """The hash of everything so far."""
+        self._close_instant()
         return self._trace.hexdigest()
 
     def commit(self, at: float, region: str, events: tuple[Happened, ...]) -> None:
@@ -97,7 +102,13 @@ class History:
         self._note(at, region, "started", origin)
 
     def _note(self, *parts: object) -> None:
-        line = " ".join(map(str, parts))
+        if self.time.now != self._instant:
+            self._close_instant()
+        self._now.append(" ".join(map(str, parts)))
+
+    def _close_instant(self) -> None:
+        lines = sorted(self._now)
         if self.lines is not None:
-            self.lines.append(line)
-        self._trace.update(line.encode() + b"\n")
+            self.lines += lines
+        self._trace.update("".join(f"{line}\n" for line in lines).encode())
+        self._instant, self._now = self.time.now, []

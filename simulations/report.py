@@ -192,10 +192,11 @@ def _messages(scale: float, history: History, line: dict[str, float]) -> Iterabl
         y, z = line[message.caller], line[message.callee]
         fruitful = not lost and any((message.callee, round(until + 0.01 * k, 2)) in brought for k in (0, 1))
         colour = "#d1495b" if lost else "#4a6fa5" if fruitful else "#cfd6e0"
+        to = (y + z) / 2 if lost else z
         head = " marker-end='url(#arrow)'" if fruitful else ""
         title = f"{message.kind} {message.caller} to {message.callee}, {message.bytes} bytes, {message.sent:.3f} s"
         yield (
-            f"<line x1='{_x(scale, message.sent)}' x2='{_x(scale, until)}' y1='{y}' y2='{(y + z) / 2 if lost else z}' "
+            f"<line x1='{_x(scale, message.sent)}' x2='{_x(scale, until)}' y1='{y}' y2='{to}' "
             f"stroke='{colour}' stroke-width='{1 if fruitful or lost else 0.6}'{head}><title>{title}</title></line>"
         )
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
+from replication.limits import MESSAGE_TARGET_BYTES
 from simulations.plans.plan import Operation, Plan, is_connected
 from simulations.world.run import Outcome, simulate
 
@@ -150,7 +151,7 @@ class Shrinking:
                 faults = list(self.plan.faults)
                 faults[place] = replace(fault, lasts=round(fault.lasts / 2, 3))
                 self._try(replace(self.plan, faults=tuple(faults)))
-        self._try(replace(self.plan, message_bytes=1024 * 1024))
+        self._try(replace(self.plan, message_bytes=MESSAGE_TARGET_BYTES, gossip_interval_ms=1_000))
 
     def _shorter(self) -> None:
         """Take out time in which nothing happens, and time after the last thing."""

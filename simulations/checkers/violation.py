@@ -1,9 +1,10 @@
 """What a checker found wrong."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 
-class Violation(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Violation:
     """A promise that a run broke. Shape: `checker` names the promise, `dots` the events that show it."""
 
     checker: str

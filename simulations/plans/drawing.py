@@ -10,6 +10,7 @@ from simulations.plans.workloads import draw_operations
 
 NAMES = ("eu", "us", "ap", "sa", "af", "in", "au", "me", "jp", "ca", "uk", "br", "kr", "za", "mx", "nz")
 MESSAGE_BYTES = (512, 4096, 1024 * 1024)
+GOSSIP_INTERVALS_MS = (1_000, 2_000, 4_000)
 
 
 def region_names(count: int) -> tuple[str, ...]:
@@ -22,7 +23,7 @@ def draw_links(seed: int, regions: tuple[str, ...]) -> tuple[Link, ...]:
     ring = {frozenset((regions[i - 1], regions[i])) for i in range(len(regions)) if len(regions) > 1}
     drawn: list[Link] = []
     for left, right in combinations(regions, 2):
-        delay = round(draw.choice((20, 60, 120, 200)) * draw.uniform(0.5, 1.5), 1)
+        delay = round(draw.choice((20, 80, 150, 250)) * draw.uniform(0.5, 1.5), 1)
         across = draw.random() < 0.1
         if across or frozenset((left, right)) in ring:
             drawn.append(Link(left, right, delay))
@@ -57,6 +58,7 @@ class Recipe:
             duration=self.duration,
             links=links,
             message_bytes=generator(seed, "message").choice(MESSAGE_BYTES),
+            gossip_interval_ms=generator(seed, "interval").choice(GOSSIP_INTERVALS_MS),
             sabotage=self.sabotage,
             faults=(*self.faults, *drawn),
             operations=operations,

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from node.limits import WAIT_MAX_S
+from replication.limits import MESSAGE_TARGET_BYTES
 
 REGIONS_MAX = 16
 DURATION_MAX_S = 86_400.0
@@ -81,7 +82,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     regions: Annotated[tuple[str, ...], Meta(min_length=1, max_length=REGIONS_MAX)]
     duration: Seconds
     links: tuple[Link, ...]
-    message_bytes: int = 1024 * 1024
+    message_bytes: Annotated[int, Meta(ge=1, le=MESSAGE_TARGET_BYTES)] = MESSAGE_TARGET_BYTES
+    gossip_interval_ms: Annotated[int, Meta(ge=10, le=60_000)] = 1_000
     sabotage: str = ""
     faults: tuple[Fault, ...] = ()
     operations: tuple[Operation, ...] = ()

@@ -11,21 +11,20 @@ from typing import Protocol, TypeVar
 
 import trio
 
-from node.configuration import Configuration, configure
+from node.configuration import Configuration
 from node.service import Node, run_node
 from replication.errors import Refused, StoreRefused
 from replication.snapshot import Snapshot
 from replication.tables import Head
 from simulations.draws import generator
 from simulations.plans.plan import Point
-from simulations.world.disk import DATA_FILE, MAP_BYTES, Condition, Crash, SimulatedDisk, draw_for
+from simulations.world.disk import DATA_FILE, Condition, Crash, SimulatedDisk, draw_for
 from simulations.world.fidelity import Asked, Door, Told, make_transport, open_door
 from simulations.world.network import ConnectionLost, Network
 from simulations.world.virtual_time import MachineClock
 
 T = TypeVar("T")
 
-CLUSTER = "simulated"
 RESTART_S = 0.3
 DOOMED_S = 2.0
 """How long a machine that is to die in a commit waits for one; then it dies where it is."""
@@ -56,16 +55,13 @@ class Machine:
 
     def __init__(
         self,
-        region: str,
-        peers: tuple[str, ...],
-        directory: Path,
+        configuration: Configuration,
         network: Network,
         clock: MachineClock,
         fidelity: str,
-        message_bytes: int,
         watch: Watch,
     ) -> None:
-        self.region = region
+        self.region = configuration.region
         self.clock = clock
         self.condition = Condition()
         self.process: Process | None = None
@@ -73,8 +69,8 @@ class Machine:
         self._network = network
         self._fidelity = fidelity
         self._watch = watch
-        self._directory = directory / region
-        self._configuration = _configuration(region, peers, self._directory, message_bytes)
+        self._directory = Path(configuration.data)
+        self._configuration = configuration
         self._lives = 0
         self._down = 0
         self._regress = ""
@@ -239,16 +235,3 @@ class Machine:
     @property
     def directory(self) -> Path:
         return self._directory
-
-
-def _configuration(region: str, peers: tuple[str, ...], directory: Path, message_bytes: int) -> Configuration:
-    return configure(
-        {
-            "region": region,
-            "cluster": CLUSTER,
-            "data": str(directory),
-            "peers": [f"http://{peer}" for peer in peers],
-            "map_bytes": MAP_BYTES,
-            "message_bytes": message_bytes,
-        }
-    )

@@ -17,6 +17,7 @@ from typing import Any
 
 import trio
 
+from node.configuration import configure
 from replication.tokens import scope_of
 from replication.verify import verify
 from simulations.checkers.judge import Judge
@@ -26,6 +27,7 @@ from simulations.plans.plan import Operation, Plan
 from simulations.sabotages import sabotaged
 from simulations.world.chaos import Chaos
 from simulations.world.client import Client
+from simulations.world.disk import MAP_BYTES
 from simulations.world.fidelity import Asked, Told
 from simulations.world.guard import guarded
 from simulations.world.machine import Machine
@@ -35,6 +37,7 @@ from simulations.world.virtual_time import MachineClock, VirtualTime, run
 SETTLE_S = 150.0
 """The longest that a healed cluster may take: a clock that was 45 s ahead is waited for, then back-offs end."""
 LOOK_S = 0.5
+CLUSTER = "simulated"
 FORK_S = 15.0
 """How long neighbours may take to meet a fork: a back-off, and a few exchanges."""
 MEMORY = Path("/dev/shm")  # noqa: S108  # simulated power loss loses nothing of the machine's own
@@ -91,9 +94,18 @@ class World:
         network = Network(plan.seed, self.time, self.history, delays, nursery, self.judge, seen=self.sometimes)
         for region in plan.regions:
             peers = tuple(other for other in plan.regions if frozenset((region, other)) in delays and other != region)
-            self.machines[region] = Machine(
-                region, peers, self.directory, network, clocks[region], self.fidelity, plan.message_bytes, self.judge
+            configuration = configure(
+                {
+                    "region": region,
+                    "cluster": CLUSTER,
+                    "data": str(self.directory / region),
+                    "peers": [f"http://{peer}" for peer in peers],
+                    "map_bytes": MAP_BYTES,
+                    "message_bytes": plan.message_bytes,
+                    "gossip_interval_ms": plan.gossip_interval_ms,
+                }
             )
+            self.machines[region] = Machine(configuration, network, clocks[region], self.fidelity, self.judge)
         network.machines = self.machines
         self.network = network
 
@@ -263,7 +275,7 @@ class _Mistakes(logging.Handler):
 def simulate(plan: Plan, fidelity: str = "direct", *, lines: bool = False) -> Outcome:
     """Run a plan. `lines` keeps the trace's lines, to compare two runs."""
     time = VirtualTime()
-    history = History(lines=[] if lines else None)
+    history = History(time, lines=[] if lines else None)
     with ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None))
         world = World(plan, fidelity, Path(directory), time, history)

@@ -1,0 +1,50 @@
+"""Every sabotage: how many seeds the default search needs, and how small its case gets. Writes the cases.
+
+    python tests/benchmarks/sabotages.py [NAME …]      (about ten minutes on two cores)
+
+The cases go to tests/seeds/sabotages/, where the tests run them with their bug and without it.
+"""
+
+import multiprocessing
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from simulations.plans.drawing import Recipe, region_names
+from simulations.plans.plan import dump
+from simulations.sabotages import SABOTAGES
+from simulations.shrink import shrink
+from simulations.world.run import simulate
+
+SEEDS_MAX = 200
+CASES = Path(__file__).parents[1] / "seeds" / "sabotages"
+
+
+def find(name: str) -> str:
+    """One line of the table."""
+    began = time.perf_counter()
+    recipe = Recipe(region_names(5), 60.0, 500, None, sabotage=name)
+    for seed in range(SEEDS_MAX):
+        outcome = simulate(recipe(seed))
+        if not outcome.ok:
+            break
+    else:
+        return f"| {name} | not found in {SEEDS_MAX} | | | | | |"
+    found = time.perf_counter()
+    small = shrink(outcome, "direct")
+    took = time.perf_counter() - found
+    (CASES / f"{name}.json").write_text(dump(small.plan), encoding="utf-8")
+    plan, lines = small.plan, dump(small.plan).count("\n")
+    return (
+        f"| {name} | {seed + 1} | {found - began:.0f} s | {small.violations[0].checker} | "
+        f"{len(plan.operations)} | {len(plan.faults)} | {took:.0f} s | {lines} |"
+    )
+
+
+if __name__ == "__main__":
+    print("| sabotage | seeds | searched | checker | operations | faults | made small in | lines |")
+    print("|---|---|---|---|---|---|---|---|")
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for line in pool.map(find, sys.argv[1:] or SABOTAGES):
+            print(line, flush=True)
