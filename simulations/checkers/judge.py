@@ -82,17 +82,27 @@ class Judge:
         self._lives[region] += 1
         holding = self.holdings[region]
         found = {origin: head.seq for origin, head in heads.items()}
-        short = {origin: len(log) for origin, log in holding.logs.items() if found.get(origin, 0) < len(log)}
+        short = {
+            origin: len(log)
+            for origin, log in holding.logs.items()
+            if found.get(origin, 0) < len(log) or (found[origin] == len(log) and heads[origin].chain != log[-1].chain)
+        }
         if regress:
-            self._regress(region, holding, found, in_place=regress == "rollback")
+            self._regress(region, heads, snapshot, in_place=regress == "rollback")
         elif short:
             self._say("durability", region, f"was committed and is gone after a restart: {short}, found {found}")
             holding.cut(found)
         self.committed(region, node, heads, snapshot)
 
-    def _regress(self, region: str, holding: Holding, found: dict[str, int], *, in_place: bool) -> None:
-        for event in holding.cut(found):
-            if not any(held.event(event.origin, event.seq) for name, held in self.holdings.items() if name != region):
+    def _regress(self, region: str, heads: dict[str, Head], snapshot: Snapshot, *, in_place: bool) -> None:
+        """Another disk is in place: what is on it is what is held; what nobody else holds is lost."""
+        before, holding = self.holdings[region], Holding()
+        self.holdings[region] = holding
+        for event in self._read_new(region, holding, heads, snapshot):
+            holding.add(event)
+        kept = {event.chain for held in self.holdings.values() for event in held.all()}
+        for event in before.all():
+            if event.chain not in kept:
                 self.lost.add(event.chain)
                 self._note("events were lost with their disk")
         if in_place:
