@@ -89,9 +89,11 @@ class Gossip:
                     nursery.start_soon(self._pull, peer)
 
     def committed(self) -> None:
-        """Something was committed: whoever lacks it is due a push."""
+        """Events were committed: whoever lacks them is due a push."""
+        heads = self._replica.mirror.heads
         for peer in self.peers:
-            peer.wake.set()
+            if peer.digest is not None and is_behind(peer.digest, heads):
+                peer.wake.set()
 
     def vectors(self) -> dict[str, dict[str, int]]:
         """The newest known vector of every region's node, by origin."""
@@ -114,7 +116,7 @@ class Gossip:
             case Digest() as digest:
                 with self._replica.read() as snapshot:
                     transactions = lacking(snapshot, digest, self._message_bytes)
-                ours = self._digest(forks)
+                ours = self._digest(forks, pull=True)
                 return self._encode(Events(ours, transactions) if transactions else ours), True
             case Events(_, transactions):
                 applied = await self._apply(transactions)
@@ -129,10 +131,11 @@ class Gossip:
         first = applied.left_out[0]
         return Refusal(ours, first.reason, f"{len(applied.left_out)} left out; the first: {first.detail}"[:1024])
 
-    def _digest(self, forks: tuple[Fork, ...] = ()) -> Digest:
+    def _digest(self, forks: tuple[Fork, ...] = (), *, pull: bool = False) -> Digest:
+        """What this node holds. What it knows of others goes with pulls and their answers only: a push is small."""
         now_ms = self._clock.now_ms()
-        heads = claims(self._replica.mirror.heads)
-        return Digest(heads, now_ms, self.vectors(), self.withheld.stated(now_ms), forks[:ORIGINS_MAX])
+        heads, vectors = claims(self._replica.mirror.heads), self.vectors() if pull else {}
+        return Digest(heads, now_ms, vectors, self.withheld.stated(now_ms), forks[:ORIGINS_MAX])
 
     def _encode(self, message: Message) -> bytes:
         return messages.encode(message, self._replica.meta.cluster, self._replica.origin)
@@ -247,7 +250,7 @@ class Gossip:
         """Take in what the peer has more, message by message."""
         try:
             while True:
-                received = await self._call(peer, self._digest())
+                received = await self._call(peer, self._digest(pull=True))
                 if not isinstance(received.message, Events):
                     break
                 applied = await self._apply(received.message.transactions)
@@ -275,8 +278,9 @@ class Gossip:
         while True:
             await peer.wake.wait()
             peer.wake = trio.Event()
-            with trio.move_on_at(peer.retry_at):
-                await peer.heard.wait()
+            if peer.failures:
+                with trio.move_on_at(peer.retry_at):
+                    await peer.heard.wait()
             try:
                 await self._push(peer)
             except Unreachable:

@@ -143,7 +143,7 @@ class Replica:
 
     def read(self) -> AbstractContextManager[Snapshot]:
         """A snapshot of what is committed."""
-        return read(self.store)
+        return read(self.store, self._mirror)
 
     def turn(self, jobs: Sequence[Job], now_ms: int) -> list[Outcome]:
         """Do all of the jobs in one commit; the outcome of each, in order. See the contract above.
@@ -171,8 +171,11 @@ class Replica:
                     self._do(batch, job, now_ms)
             outcomes = [self._do(batch, job, now_ms) for job in prepared]
             batch.flush(now_ms)
-            meta = replace(self.meta, origin=batch.mirror.origin)
-            if meta != self.meta:
+            if batch.mirror.position != self._mirror.position:
+                batch.mirror.transaction = transaction.id()
+            meta = self.meta
+            if meta.origin != batch.mirror.origin:
+                meta = replace(meta, origin=batch.mirror.origin)
                 self.store.write_meta(transaction, meta)
         self.meta = meta
         self._mirror = batch.mirror

@@ -9,18 +9,18 @@ import lmdb
 from crdt.dot import Dot
 from crdt.observed_remove_set import Additions
 from replication import tables
-from replication.store import Store
+from replication.store import Mirror, Store
 from replication.tables import Head, LogRow, RequestRow, StreamRow
 
 
 class Snapshot:
     """The store as one transaction sees it."""
 
-    def __init__(self, store: Store, transaction: lmdb.Transaction) -> None:
+    def __init__(self, store: Store, transaction: lmdb.Transaction, heads: dict[str, Head] | None = None) -> None:
         self.store = store
         self.transaction = transaction
         self._names: dict[int, str] = {}
-        self._heads: dict[str, Head] | None = None
+        self._heads = heads
 
     @property
     def heads(self) -> dict[str, Head]:
@@ -36,6 +36,9 @@ class Snapshot:
 
     def origin(self, number: int) -> str:
         name = self._names.get(number)
+        if name is None and self._heads is not None:
+            self._names = {head.number: origin for origin, head in self._heads.items()}
+            name = self._names.get(number)
         if name is None:
             row = self.get("origins", tables.origin_key(number))
             assert row is not None, f"origin number {number} is in use and not in the table"
@@ -111,7 +114,8 @@ class Snapshot:
 
 
 @contextmanager
-def read(store: Store) -> Iterator[Snapshot]:
-    """A snapshot of what is committed now."""
+def read(store: Store, mirror: Mirror | None = None) -> Iterator[Snapshot]:
+    """A snapshot of what is committed now; its heads are the mirror's, where that is of the same commit."""
     with store.reading() as transaction:
-        yield Snapshot(store, transaction)
+        known = mirror.heads if mirror is not None and mirror.transaction == transaction.id() else None
+        yield Snapshot(store, transaction, known)

@@ -32,7 +32,8 @@ class Mirror:
     """What memory keeps of the store. A batch works on a copy, which replaces it once the commit has happened.
 
     Shape: `heads` by origin; `clock`, `position`, `streams` are the highest timestamp, arrival position and stream
-    number given out; `purging` is whether dead element rows wait to be cleared away.
+    number given out; `purging` is whether dead element rows wait to be cleared away; `transaction` is the one that
+    moved the heads last, so that whoever reads the state it left need not read them again.
     """
 
     origin: str = ""
@@ -41,6 +42,7 @@ class Mirror:
     position: int = 0
     streams: int = 0
     purging: bool = False
+    transaction: int = -1
 
     def copy(self) -> "Mirror":
         return replace(self, heads=dict(self.heads))

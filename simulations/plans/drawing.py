@@ -23,7 +23,7 @@ def draw_links(seed: int, regions: tuple[str, ...]) -> tuple[Link, ...]:
     ring = {frozenset((regions[i - 1], regions[i])) for i in range(len(regions)) if len(regions) > 1}
     drawn: list[Link] = []
     for left, right in combinations(regions, 2):
-        delay = round(draw.choice((20, 80, 150, 250)) * draw.uniform(0.5, 1.5), 1)
+        delay = round(draw.choice((40, 100, 160, 250)) * draw.uniform(0.5, 1.5), 1)
         across = draw.random() < 0.1
         if across or frozenset((left, right)) in ring:
             drawn.append(Link(left, right, delay))

@@ -19,8 +19,8 @@ ELEMENTS = tuple(f"u{number}" for number in range(6))
 
 WORKLOADS: dict[str, dict[str, float]] = {
     "mixed": {
-        "set": 4, "member": 4, "transaction": 1.5, "delete": 0.7, "read": 6, "forced": 3,
-        "conditional": 1.5, "keyed": 1.5, "stale": 1, "duel": 1, "race": 0.5, "clash": 1,
+        "set": 3, "member": 3, "transaction": 1, "delete": 0.7, "read": 10, "forced": 5,
+        "conditional": 1.5, "keyed": 1.2, "stale": 1, "duel": 1, "race": 0.5, "clash": 1,
     },
     "registers": {"set": 6, "read": 2, "forced": 1, "stale": 1, "duel": 2},
     "memberships": {"member": 6, "read": 2, "forced": 1, "stale": 1, "clash": 2},
