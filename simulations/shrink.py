@@ -81,6 +81,11 @@ class Shrinking:
             self._try(replace(self.plan, operations=kept))
         self._cut_after()
         self._try(replace(self.plan, faults=()))
+        self._fewer_regions()
+        # Messages of any size, or, where their number matters, of one transaction each.
+        plain = replace(self.plan, message_bytes=MESSAGE_TARGET_BYTES, gossip_interval_ms=1_000)
+        if not self._try(plain):
+            self._try(replace(self.plan, message_bytes=1))
 
     def _cut_after(self) -> None:
         """Nothing after the violation, where it was found before the end."""
@@ -126,18 +131,23 @@ class Shrinking:
 
     def _fewer_regions(self) -> None:
         for region in self.plan.regions:
-            named = {one.region for one in self.plan.operations} | {one.again for one in self.plan.operations}
-            named |= {name for one in self.plan.faults for name in (one.region, one.other)}
-            if region in named or len(self.plan.regions) == 1:
-                continue
-            rest = tuple(one for one in self.plan.regions if one != region)
-            links = tuple(one for one in self.plan.links if region not in (one.left, one.right))
-            faults = tuple(
-                replace(one, side=tuple(name for name in one.side if name != region)) for one in self.plan.faults
-            )
-            self._try(replace(self.plan, regions=rest, links=links, faults=faults))
+            self._without(region)
 
-    # --- simpler
+    def _without(self, region: str) -> None:
+        """No such region, nor anything that is done in it or to it."""
+        plan = self.plan
+        if len(plan.regions) == 1:
+            return
+        faults = [one for one in plan.faults if region not in (one.region, one.other)]
+        self._try(
+            replace(
+                plan,
+                regions=tuple(one for one in plan.regions if one != region),
+                links=tuple(one for one in plan.links if region not in (one.left, one.right)),
+                operations=tuple(one for one in plan.operations if region not in (one.region, one.again)),
+                faults=tuple(replace(one, side=tuple(name for name in one.side if name != region)) for one in faults),
+            )
+        )
 
     def _simpler(self) -> None:
         for place, operation in enumerate(self.plan.operations):
@@ -151,7 +161,6 @@ class Shrinking:
                 faults = list(self.plan.faults)
                 faults[place] = replace(fault, lasts=round(fault.lasts / 2, 3))
                 self._try(replace(self.plan, faults=tuple(faults)))
-        self._try(replace(self.plan, message_bytes=MESSAGE_TARGET_BYTES, gossip_interval_ms=1_000))
 
     def _shorter(self) -> None:
         """Take out time in which nothing happens, and time after the last thing."""

@@ -89,16 +89,18 @@ class Chaos:
 
     def _set_clock(self, fault: Fault, machine: Machine) -> Callable[[], None]:
         clock = machine.clock
-        before = clock.now_ms()
+        before, corrections = clock.now_ms(), clock.corrections
         if fault.kind == "clock-drift":
             clock.run_at(1.0 + fault.amount)
-            return lambda: clock.run_at(1.0)
-        clock.offset_ms += fault.amount
+        else:
+            clock.offset_ms += fault.amount
         if clock.now_ms() < before:
             self._sometimes["a wall clock went back"] += 1
 
         def undo() -> None:
-            if fault.kind == "clock-offset":
+            if fault.kind == "clock-drift":
+                clock.run_at(1.0)
+            elif fault.kind == "clock-offset" and clock.corrections == corrections:
                 clock.offset_ms -= fault.amount
 
         return undo

@@ -16,7 +16,6 @@ import trio
 
 from node.disk import Step
 from replication.store import Store
-from simulations.draws import uniform
 from simulations.plans.plan import Point
 
 PAGE_BYTES = 4096
@@ -59,7 +58,7 @@ class SimulatedDisk:
     def __init__(
         self,
         condition: Condition,
-        draw: Callable[[str, int], float],
+        draw: Callable[..., float],
         nursery: trio.Nursery,
         after_step: Callable[[], None],
         crashed: Callable[[], None],
@@ -91,7 +90,7 @@ class SimulatedDisk:
         before = file.read_bytes() if point == "during" else b""
         transaction.commit()
         if point == "during":
-            condition.torn = tear(before, file.read_bytes(), lambda *what: self._draw(str(what), self.commits))
+            condition.torn = tear(before, file.read_bytes(), self._draw)
         if point:
             self._die()
 
@@ -105,10 +104,10 @@ class SimulatedDisk:
         return writer
 
     def _delay(self) -> float:
-        return COMMIT_S * self._condition.slowness * (0.5 + self._draw("commit", self.commits))
+        return COMMIT_S * self._condition.slowness * (0.5 + self._draw("commit"))
 
 
-def tear(before: bytes, after: bytes, draw: Callable[[str, int], float]) -> bytes:
+def tear(before: bytes, after: bytes, draw: Callable[..., float]) -> bytes:
     """A file of which the pages of one commit were written in part, and its meta page not yet."""
     image = bytearray(before.ljust(len(after), b"\0"))
     for start in range(META_PAGES * PAGE_BYTES, len(after), PAGE_BYTES):
@@ -155,8 +154,3 @@ class InlineWriter:
             except Crash:
                 self._crashed()
                 return
-
-
-def draw_for(seed: int, region: str, incarnation: int) -> Callable[[str, int], float]:
-    """The disk's draws: by what for, and how manieth."""
-    return lambda purpose, number: uniform(seed, "disk", region, incarnation, purpose, number)

@@ -32,10 +32,11 @@ class Asked(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What was answered."""
+    """What was answered. Shape: `link` is where the next page is, if there is one."""
 
     status: int
     etag: str
+    link: str
     body: bytes
 
 
@@ -75,7 +76,7 @@ class DirectDoor:
         request = Request(self._node, asked.method, path.encode(), "", {}, headers, _chunks(asked.body))
         answer = await dispatch(request, query.encode())
         assert isinstance(answer, Rendered), "the simulator's clients ask for nothing that goes on"
-        return Told(answer.status, answer.headers.get("etag", ""), answer.body)
+        return Told(answer.status, answer.headers.get("etag", ""), answer.headers.get("link", ""), answer.body)
 
     async def answer(self, message: bytes) -> bytes:
         data, _ = await self._node.gossip.answer(message)
@@ -107,7 +108,8 @@ class HttpDoor:
         response = await self._client.request(
             asked.method, asked.target, headers=dict(asked.headers), content=asked.body
         )
-        return Told(response.status_code, response.headers.get("etag", ""), response.content)
+        headers = response.headers
+        return Told(response.status_code, headers.get("etag", ""), headers.get("link", ""), response.content)
 
     async def answer(self, message: bytes) -> bytes:
         response = await self._client.post("/gossip", headers={"content-type": MEDIA_TYPE}, content=message)

@@ -16,12 +16,12 @@ from node.service import Node, run_node
 from replication.errors import Refused, StoreRefused
 from replication.snapshot import Snapshot
 from replication.tables import Head
-from simulations.draws import generator
+from simulations.draws import uniform
 from simulations.plans.plan import Point
-from simulations.world.disk import DATA_FILE, Condition, Crash, SimulatedDisk, draw_for
+from simulations.world.disk import DATA_FILE, Condition, Crash, SimulatedDisk
 from simulations.world.fidelity import Asked, Door, Told, make_transport, open_door
 from simulations.world.network import ConnectionLost, Network
-from simulations.world.virtual_time import MachineClock
+from simulations.world.virtual_time import InstantRandom, MachineClock
 
 T = TypeVar("T")
 
@@ -101,11 +101,11 @@ class Machine:
             await trio.sleep(RESTART_S)
 
     async def _live(self) -> None:
-        entropy = generator(self._network.seed, "entropy", self.region, self._lives)
+        network, region = self._network, self.region
+        entropy = InstantRandom(network.seed, network.time, region, self._lives)
         transport = make_transport(self._fidelity, self._exchange)
-        draw = draw_for(self._network.seed, self.region, self._lives)
         async with trio.open_nursery() as outer:
-            disk = SimulatedDisk(self.condition, draw, outer, self._committed, self._crash)
+            disk = SimulatedDisk(self.condition, self._draw, outer, self._committed, self._crash)
             try:
                 async with (
                     run_node(self._configuration, self.clock, transport, entropy, disk) as node,
@@ -119,6 +119,10 @@ class Machine:
                     await trio.sleep_forever()
             finally:
                 disk.fenced = True
+
+    def _draw(self, *purpose: object) -> float:
+        """The disk's draws."""
+        return uniform(self._network.seed, "disk", self.region, *purpose, self._network.time.now)
 
     async def _exchange(self, peer: str, message: bytes) -> bytes:
         return await self._network.exchange(self.region, peer, message)

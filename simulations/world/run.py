@@ -123,10 +123,8 @@ class World:
                         nursery.start_soon(chaos.run, fault)
                     for client, mine in zip(self.clients, by_client.values(), strict=True):
                         nursery.start_soon(client.run, mine)
-                    nursery.start_soon(trio.sleep_until, self.plan.duration)
+                    nursery.start_soon(self._set_clocks_right)
                     nursery.start_soon(self._forget_lost, nursery)
-                for machine in self.machines.values():
-                    machine.clock.set_right()
                 await self._settle()
                 working.cancel_scope.cancel()
         if self.judge.violations:
@@ -141,6 +139,12 @@ class World:
             await self._end()
         if limit.cancelled_caught:
             self.judge.say("liveness", "", "did not answer to the last questions, though everything was well")
+
+    async def _set_clocks_right(self) -> None:
+        """At the end of the plan's time: a clock that is wrong for good would refuse writes for good."""
+        await trio.sleep_until(self.plan.duration)
+        for machine in self.machines.values():
+            machine.clock.set_right()
 
     async def _stop_early(self, nursery: trio.Nursery) -> None:
         """Nothing after the first violation says more."""
@@ -244,9 +248,21 @@ class World:
             body += told.body
             if told.status == 200:
                 documents |= dict(zip(some, json.loads(told.body)["streams"], strict=True))
+                for document in documents.values():
+                    await self._put_together(region, document)
             else:
                 self.judge.say("internal", region, f"/resolve was answered {told.status}: {told.body.decode()}")
         return documents, body
+
+    async def _put_together(self, region: str, document: dict[str, Any]) -> None:
+        """Read the sets that are too large for one answer, page by page."""
+        for name, shown in document.pop("large_sets", {}).items():
+            target, members = f"{shown['href']}&limit=1000", []
+            while target:
+                told = await self.ask(region, Asked("GET", target, {}, b""))
+                members += json.loads(told.body)["members"]
+                target = told.link.partition("<")[2].partition(">")[0]
+            document["sets"] = dict(sorted({**document["sets"], name: members}.items()))
 
     def _note_refusals(self) -> None:
         situations = {

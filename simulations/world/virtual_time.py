@@ -5,6 +5,7 @@ several tasks that are ready at one instant runs first is a coin of (seed, insta
 else ran in between, and another for another seed. The machines' own clocks are wrong in their own ways.
 """
 
+import random
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -48,6 +49,7 @@ class MachineClock:
         self._since = 0.0
         self._gained_ms = 0.0
         self.offset_ms = 0.0
+        self.corrections = 0
 
     def now_ms(self) -> int:
         return EPOCH_MS + int(self._time.now * 1000 + self._drift_ms() + self.offset_ms)
@@ -59,11 +61,31 @@ class MachineClock:
 
     def set_right(self) -> None:
         """Show the true time again."""
+        self.corrections += 1
         self.offset_ms = self._gained_ms = 0.0
         self._rate, self._since = 1.0, self._time.now
 
     def _drift_ms(self) -> float:
         return self._gained_ms + (self._time.now - self._since) * (self._rate - 1.0) * 1000
+
+
+class InstantRandom(random.Random):
+    """A process's entropy: what it draws follows from the instant, not from how often it drew before."""
+
+    def __init__(self, seed: int, time: VirtualTime, *purpose: object) -> None:
+        super().__init__(0)
+        self._of = purpose
+        self._seed = seed
+        self._time = time
+        self._drawn: tuple[float, int] = (-1.0, 0)
+
+    def random(self) -> float:
+        instant, count = self._drawn
+        self._drawn = (self._time.now, count + 1 if instant == self._time.now else 0)
+        return uniform(self._seed, *self._of, *self._drawn)
+
+    def getrandbits(self, k: int) -> int:
+        return sum(int(self.random() * 2**32) << shift for shift in range(0, k, 32)) & ((1 << k) - 1)
 
 
 class _Order:
