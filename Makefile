@@ -1,7 +1,7 @@
 # The recipes of this project; .ci/run calls the same ones. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help check test coverage search soak sets wheel lock
+.PHONY: help check test coverage search soak sets simulate sabotages rate directory wheel lock
 
 help: ## list the recipes
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,9 +28,22 @@ soak: ## the real directory into three processes: in turn, 64 at once, and with 
 sets: ## cost of a set at 200 and at 200,000 members
 	uv run python tests/benchmarks/set_cost.py
 
+simulate: ## 500 seeds of the partition simulator under a swarm of faults (about 8 minutes on two cores)
+	uv run atoll simulate --seeds 0..499 --faults swarm --jobs 2
+
+sabotages: ## find and shrink every sabotage again; writes tests/seeds/sabotages/ (about 8 minutes)
+	uv run python tests/benchmarks/sabotages.py
+
+rate: ## how many seeds a minute are simulated, and where the time goes
+	uv run python tests/benchmarks/simulation_rate.py
+
+directory: ## a real directory's history, in ../shared/data, under swarm faults for 20 seeds (about 20 minutes)
+	uv run python tests/benchmarks/real_directory.py ../shared/data
+
 wheel: ## build the wheel, and run it from an empty folder
 	rm -rf dist && uv build --wheel --quiet
-	cd "$$(mktemp -d)" && uv run --no-project --isolated --with $(CURDIR)/dist/*.whl atoll --version
+	cd "$$(mktemp -d)" && uv run --no-project --isolated --with $(CURDIR)/dist/*.whl atoll --version && \
+		uv run --no-project --isolated --with $(CURDIR)/dist/*.whl atoll simulate split-brain --duration 5s
 
 lock: ## resolve the dependencies again: requirements.lock, and the pins in pyproject.toml
 	python3 .ci/lock

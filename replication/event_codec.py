@@ -39,6 +39,7 @@ from replication.event import (
 from replication.limits import (
     ACTOR_BYTES_MAX,
     EVENT_BYTES_MAX,
+    HEADER_KEPT_BYTES_MAX,
     HEADERS_KEPT,
     IDEMPOTENCY_KEY_BYTES_MAX,
     ORIGINS_MAX,
@@ -111,12 +112,21 @@ def _encode_operations(operations: Iterable[Operation]) -> list[list[Any]]:
 # --- decoding: everything is checked, whoever sent it
 
 
-@lru_cache(maxsize=HEADERS_KEPT)
 def decode_header(data: bytes) -> Header:
-    """Read a header.
+    """Read a header. What comes back may be shared: it is not to be changed.
 
     Raises: Malformed, saying what is wrong.
     """
+    return _decode_header_once(data) if len(data) <= HEADER_KEPT_BYTES_MAX else _decode_header(data)
+
+
+@lru_cache(maxsize=HEADERS_KEPT)
+def _decode_header_once(data: bytes) -> Header:
+    """An event that arrives is looked at again for every peer that may lack it."""
+    return _decode_header(data)
+
+
+def _decode_header(data: bytes) -> Header:
     fields = unpack(data)
     if not isinstance(fields, list) or len(fields) < 11:
         raise Malformed("a header is an array of at least 11")

@@ -38,7 +38,8 @@ BATCH_BYTES_MAX = 8 * 1024 * 1024
 """Bytes of requests that share one commit; a transaction always fits."""
 
 HEADERS_KEPT = 1_024
-"""Decoded headers that are kept: an event that arrives is looked at again for every peer that may lack it."""
+HEADER_KEPT_BYTES_MAX = 4 * 1024
+"""Decoded headers that are kept in memory, none of them larger than this: about 4 MiB at the very most."""
 
 MESSAGE_TARGET_BYTES = 1024 * 1024
 """Where a sender stops adding transactions; one transaction is always sent whole."""

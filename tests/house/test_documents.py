@@ -6,14 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from msgspec import Meta
 
+from node.commands.application import run
 from node.configuration import Configuration, configure
 from node.interface.routes import ROUTES
+from simulations.plans.drawing import Recipe
+from simulations.plans.faults import check_fault
+from simulations.plans.plan import dump
+from simulations.plans.scenario import Scenario
+from simulations.sabotages import SABOTAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 README = (ROOT / "README.md").read_text()
+SIMULATION = (ROOT / "docs" / "simulation.md").read_text()
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
 
 
@@ -38,6 +46,29 @@ def test_every_dependency_has_its_line() -> None:
     table = ARCHITECTURE.partition("## Dependencies")[2].partition("\n## ")[0]
     named = {name.strip() for row in re.findall(r"^\| ([^|]+) \|", table, re.MULTILINE) for name in row.split(",")}
     assert {re.split(r"[<>=]", one)[0] for one in declared} <= named
+
+
+def test_the_simulator_s_page_names_what_there_is() -> None:
+    table = re.findall(r"^\| ([a-z-]+) \| (\d+) \| \d+ s \| [a-z]+ \| (\d+) \| (\d+) \|", SIMULATION, re.MULTILINE)
+    assert [row[0] for row in table] == list(SABOTAGES)
+    assert all(
+        int(seeds) <= 200 and int(operations) <= 12 and int(faults) <= 3 for _, seeds, operations, faults in table
+    )
+    example = SIMULATION.partition("```toml\n")[2].partition("```")[0]
+    scenario = msgspec.toml.decode(example, type=Scenario)
+    for fault in scenario.faults:
+        check_fault(fault)
+
+
+@pytest.mark.parametrize(
+    "line", [line.strip() for line in README.splitlines() if line.startswith("    atoll simulate")]
+)
+def test_the_readme_s_simulations_run(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "case.json").write_text(dump(Recipe(("eu", "us"), 2.0, 10, ())(1)))
+    command = re.split(r"\s{2,}", line)[0].replace("0..499", "0..2")
+    small = [] if "--replay" in command else ["--duration", "5s", "--operations", "40"]
+    assert run([*command.split()[1:], *small]) == 0
 
 
 def test_every_route_stands_in_the_readme() -> None:
