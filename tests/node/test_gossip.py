@@ -126,6 +126,39 @@ async def test_a_commit_is_pushed_once_a_link(world: World) -> None:
         assert describe(eu)["peers"][0]["behind"] == 0
 
 
+async def test_an_arrival_that_is_left_out_whole_wakes_nobody(world: World) -> None:
+    from tests.replication.test_admission import STRANGER, forged
+
+    async with world.node("us") as us, world.node("eu", "us", gossip_interval_ms=60_000) as eu:
+        changed = eu.next_change
+        early = messages.encode(Events(Digest({}, NOW), ((forged("atoll", seq=5),),)), "atoll", STRANGER)
+        answer, _ = await eu.gossip.answer(early)
+        assert isinstance(messages.decode(answer, "atoll").message, Refusal)
+        await trio.sleep(0.05)
+        assert not changed.is_set()
+        assert not eu.gossip.peers[0].wake.is_set()
+        await write(us, "s", set={"n": 1})
+
+
+async def test_a_push_does_not_carry_what_its_sender_knows_of_others_and_a_pull_does(world: World) -> None:
+    carried: dict[str, set[bool]] = {"Events": set(), "Digest": set()}
+    async with world.node("us", "eu") as us, world.node("eu", "us") as eu:
+        heard = eu.gossip.answer
+
+        async def answer(data: bytes) -> tuple[bytes, bool]:
+            message = messages.decode(data, "atoll").message
+            digest = message if isinstance(message, Digest) else message.digest
+            carried[type(message).__name__].add(bool(digest.vectors))
+            return await heard(data)
+
+        eu.gossip.answer = answer  # type: ignore[method-assign]  # to listen
+        for number in range(5):
+            await write(us, "s", set={"n": number})
+            await until(lambda: same(us, eu))
+        await until(lambda: all(carried.values()))
+    assert carried == {"Events": {False}, "Digest": {True}}
+
+
 async def test_a_region_cut_from_one_peer_is_reached_through_another(world: World) -> None:
     async with (
         world.node("eu", "us", "ap") as eu,

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from replication.command import Command, Draft, Written
 from replication.exchange import find_forks
 from replication.replica import NewIncarnation
-from tests.helpers import Node
+from tests.helpers import NOW, Node, operations
 
 Make = Callable[..., Node]
 
@@ -35,6 +36,16 @@ def test_a_restart_keeps_the_incarnation(node: Make) -> None:
     eu.reopen()
     assert eu.replica.origin == origin
     assert eu.write("s", set={"n": 2}).events[0].dot.seq == 2
+
+
+def test_a_write_that_was_queued_before_the_node_heard_of_its_rollback_has_a_new_name_too(node: Make) -> None:
+    eu = node("eu")
+    eu.write("s", set={"n": 1})
+    old = eu.replica.origin
+    write = Command((Draft("s", operations(set={"n": 2})),))
+    written, _ = eu.replica.turn([write, NewIncarnation(old, 7)], NOW + 1)
+    assert isinstance(written, Written)
+    assert written.events[0].dot.origin == eu.replica.origin != old
 
 
 def test_a_clone_and_a_restored_backup_take_a_new_incarnation(node: Make, workplace: Path) -> None:
