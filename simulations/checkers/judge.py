@@ -50,6 +50,7 @@ class Judge:
         self._resolutions = Resolutions()
         self._answers = Answers(self._arrivals, self._resolutions, self._say, self._note)
         self._known: dict[bytes, Happened] = {}
+        self._rolled_back: set[str] = set()
         self._unaware: set[str] = set()
         self._origins: dict[str, str] = {}
         self._lives: Counter[str] = Counter()
@@ -78,8 +79,12 @@ class Judge:
     def started(self, region: str, node: Node, heads: dict[str, Head], snapshot: Snapshot, *, regress: str) -> None:
         """A process opened its store."""
         self._history.started(self._time.now, region, node.replica.origin)
+        if self._origins.get(region) != node.replica.origin:
+            self._rolled_back.discard(region)
         self._origins[region] = node.replica.origin
         self._lives[region] += 1
+        if region in self._rolled_back:
+            self._unaware.add(region)  # what the life before heard died with it, unless it took a new name
         holding = self.holdings[region]
         found = {origin: head.seq for origin, head in heads.items()}
         short = {
@@ -106,7 +111,8 @@ class Judge:
                 self.lost.add(event.chain)
                 self._note("events were lost with their disk")
         if in_place:
-            self._unaware.add(region)  # a copy is known by its file; this only by what others hold
+            self._rolled_back.add(region)  # a copy is known by its file; this only by what others hold
+            self._unaware.add(region)
 
     def heard(self, region: str, peer: str) -> None:
         """A region took in what a peer holds: from here on it knows whether it was rolled back."""
@@ -120,6 +126,7 @@ class Judge:
         if self._origins.get(region) not in (None, origin):
             self._note("a node took a new incarnation while it ran")
             self._unaware.discard(region)
+            self._rolled_back.discard(region)
         self._origins[region] = origin
         holding = self.holdings[region]
         events = self._read_new(region, holding, heads, snapshot)

@@ -22,6 +22,8 @@ LINK_S = 0.002
 PATIENCE_S = 40.0
 """How long a client waits for an answer: longer than any wait it may ask for."""
 TRIES = 3
+AGAIN_S, AGAIN_LATE_S, AGAIN_LATE = 3.0, 15.0, 0.3
+"""When an answered request is sent again: soon, or, for some share, so late that its node may have restarted."""
 SOURCE_TRY_S = 600.0
 RETRIED = (409, 429, 500, 502, 503, 504, 507)
 OK, CREATED, NOT_FOUND, CONDITION_FAILED = 200, 201, 404, 412
@@ -74,7 +76,8 @@ class Client:
             region = self._regions[(self._regions.index(region) + attempt + 1) % len(self._regions)]
             await trio.sleep(0.2 + self._draw("pause", operation.at, attempt))
         if operation.again:
-            await trio.sleep(self._draw("again", operation.at) * 3)
+            longest = AGAIN_LATE_S if self._draw("late", operation.at) < AGAIN_LATE else AGAIN_S
+            await trio.sleep(self._draw("again", operation.at) * longest)
             await self._request(operation, operation.again, asked)
 
     async def _insist(self, operation: Operation, asked: Asked) -> None:
