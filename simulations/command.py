@@ -17,7 +17,7 @@ from node.errors import BadArguments, CommandFailed
 from simulations.checkers.sometimes import SITUATIONS
 from simulations.plans.case import check, load
 from simulations.plans.drawing import Recipe, region_names
-from simulations.plans.event_file import file_operations, read_event_file
+from simulations.plans.event_file import EVENTS_A_SECOND, file_operations, read_event_file
 from simulations.plans.faults import KINDS, parse_kinds
 from simulations.plans.plan import DURATION_MAX_S, REGIONS_MAX, Plan, dump
 from simulations.plans.scenario import Scenario, find_scenario, shipped
@@ -153,7 +153,7 @@ def _recipe(
         if not Path(wanted).exists():
             raise BadArguments(f"workload {wanted!r} is not a file, nor known; known are {', '.join(WORKLOADS)}")
         events = read_event_file(Path(wanted))
-        seconds = seconds if name or duration else max(60.0, len(events) / 20)
+        seconds = seconds if name or duration else max(60.0, len(events) / EVENTS_A_SECOND)
         given = file_operations(events, seconds)
         if regions is None and not isinstance(names, tuple):
             names = tuple(sorted({event["region"] for event in events}))

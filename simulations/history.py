@@ -91,6 +91,7 @@ class History:
         self._note(at, caller, "exchange", callee, outcome)
 
     def answer(self, answer: Answer, body: bytes) -> None:
+        """A client was told this, or nothing. Shape: `body` with the tag before it."""
         self.answers.append(answer)
         self._note(answer.at, answer.region, "answer", *answer, blake2b(body, digest_size=8).hexdigest())
 

@@ -19,8 +19,6 @@ from node.seams import Transport, Unreachable
 from node.service import Node
 from node.transport import MEDIA_TYPE, HttpTransport
 
-FIDELITIES = ("direct", "http")
-
 
 class Asked(NamedTuple):
     """A client's request. Shape: `target` is path and query."""

@@ -65,7 +65,6 @@ class Machine:
         self.clock = clock
         self.condition = Condition()
         self.process: Process | None = None
-        self.crashes = 0
         self._network = network
         self._fidelity = fidelity
         self._watch = watch
@@ -173,7 +172,6 @@ class Machine:
     # --- dying
 
     def _crash(self) -> None:
-        self.crashes += 1
         if self.process is not None:
             self.process.disk.fenced = True
         if self._scope is not None:

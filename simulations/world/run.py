@@ -1,15 +1,11 @@
-"""Running a plan: the machines, the network between them, clients and faults, in virtual time; then the end.
+"""Running a plan: the machines, the network between them, clients and faults, in virtual time.
 
-The end: every fault is undone, clients finish, and the cluster has time to converge. A write in every region must
-then be readable in every other at once by its token. What all of them answer for every stream is compared, and each
-store is verified.
+When the plan's time is over every fault is undone, clients finish, and the cluster has time to converge; then come
+the last questions, and each store is verified.
 """
 
-import json
-import logging
 import tempfile
 from collections import Counter
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,22 +24,19 @@ from simulations.sabotages import sabotaged
 from simulations.world.chaos import Chaos
 from simulations.world.client import Client
 from simulations.world.disk import MAP_BYTES
+from simulations.world.ending import Ending
 from simulations.world.fidelity import Asked, Told
 from simulations.world.guard import guarded
 from simulations.world.machine import Machine
-from simulations.world.network import ConnectionLost, Network
+from simulations.world.mistakes import mistakes
+from simulations.world.network import Network
 from simulations.world.virtual_time import MachineClock, VirtualTime, run
 
 SETTLE_S = 150.0
 """The longest that a healed cluster may take: a clock that was 45 s ahead is waited for, then back-offs end."""
 LOOK_S = 0.5
 CLUSTER = "simulated"
-FORK_S = 15.0
-"""How long neighbours may take to meet a fork: a back-off, and a few exchanges."""
 MEMORY = Path("/dev/shm")  # noqa: S108  # simulated power loss loses nothing of the machine's own
-RESOLVE_STREAMS_MAX = 500
-
-log = logging.getLogger("atoll")
 
 
 @dataclass(eq=False)
@@ -136,7 +129,7 @@ class World:
             )
             return
         with trio.move_on_after(SETTLE_S) as limit:
-            await self._end()
+            self.answers = await Ending(self.machines, self.judge, self.sometimes, self.ask).run()
         if limit.cancelled_caught:
             self.judge.say("liveness", "", "did not answer to the last questions, though everything was well")
 
@@ -183,109 +176,9 @@ class World:
     ) -> None:
         what = f"{asked.method} {asked.target}"
         answer = Answer(began, self.time.now, client.number, region, what, told.status if told else 0)
-        self.history.answer(answer, told.body if told else b"")
+        self.history.answer(answer, told.etag.encode() + told.body if told else b"")
         if told is None:
             self.judge.unanswered(region, asked)
-
-    # --- the end
-
-    async def _end(self) -> None:
-        if self.judge.forked:
-            await trio.sleep(FORK_S)
-            self.judge.check_forks(
-                {region: list(one.process.node.gossip.forks) for region, one in self.machines.items() if one.process}
-            )
-        else:
-            await self._write_and_read_everywhere()
-            self.judge.check_end()
-        bodies: dict[str, bytes] = {}
-        for region in self.plan.regions:
-            documents, bodies[region] = await self._all_streams(region)
-            self.judge.check_streams(region, documents, bodies)
-            self.answers = documents
-        self._note_refusals()
-
-    async def _write_and_read_everywhere(self) -> None:
-        """All is well: every region takes a write, and every other has it in no time."""
-        tokens: list[str] = []
-        for region in self.plan.regions:
-            asked = Asked(
-                "POST",
-                "/streams/end",
-                {"content-type": "application/json"},
-                b'{"add":{"regions":["%s"]}}' % region.encode(),
-            )
-            told = await self._ask_at_the_end(region, asked)
-            while told is not None and b"clock-ahead" in told.body:  # somebody's clock was ahead: that is waited for
-                await trio.sleep(LOOK_S)
-                told = await self._ask_at_the_end(region, asked)
-            if told is not None and told.status == 201:
-                tokens.append(json.loads(told.body)["token"])
-            else:
-                self.judge.say("liveness", region, f"took no write though all was well: {told}")
-        for region in self.plan.regions:
-            headers = {"causal-after": ", ".join(tokens), "prefer": "wait=20"}
-            told = await self._ask_at_the_end(region, Asked("GET", "/streams/end", headers, b""))
-            if told is None or told.status != 200:
-                self.judge.say("liveness", region, f"could not read what the others had acknowledged: {told}")
-
-    async def _ask_at_the_end(self, region: str, asked: Asked) -> Told | None:
-        try:
-            return await self.ask(region, asked)
-        except ConnectionLost:
-            return None
-
-    async def _all_streams(self, region: str) -> tuple[dict[str, dict[str, Any]], bytes]:
-        names = self.judge.streams()
-        documents: dict[str, dict[str, Any]] = {}
-        body = b""
-        for start in range(0, len(names), RESOLVE_STREAMS_MAX):
-            some = names[start : start + RESOLVE_STREAMS_MAX]
-            asked = Asked(
-                "POST", "/resolve", {"content-type": "application/json"}, json.dumps({"streams": some}).encode()
-            )
-            told = await self.ask(region, asked)
-            body += told.body
-            if told.status == 200:
-                documents |= dict(zip(some, json.loads(told.body)["streams"], strict=True))
-                for document in documents.values():
-                    await self._put_together(region, document)
-            else:
-                self.judge.say("internal", region, f"/resolve was answered {told.status}: {told.body.decode()}")
-        return documents, body
-
-    async def _put_together(self, region: str, document: dict[str, Any]) -> None:
-        """Read the sets that are too large for one answer, page by page."""
-        for name, shown in document.pop("large_sets", {}).items():
-            target, members = f"{shown['href']}&limit=1000", []
-            while target:
-                told = await self.ask(region, Asked("GET", target, {}, b""))
-                members += json.loads(told.body)["members"]
-                target = told.link.partition("<")[2].partition(">")[0]
-            document["sets"] = dict(sorted({**document["sets"], name: members}.items()))
-
-    def _note_refusals(self) -> None:
-        situations = {
-            "held-back": "an event was held back: its stamp was too far ahead",
-            "missing": "an event came before what its writer had seen",
-        }
-        for machine in self.machines.values():
-            if machine.process is not None:
-                for reason, count in machine.process.node.gossip.refusals.items():
-                    if reason in situations:
-                        self.sometimes[situations[reason]] += count
-
-
-class _Mistakes(logging.Handler):
-    """What a node logs as its own mistake, with its traceback, is a violation."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        super().__init__(logging.ERROR)
-        self._say = say
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.exc_info:
-            self._say(f"{record.getMessage()}: {logging.Formatter().formatException(record.exc_info)[-600:]}")
 
 
 def simulate(plan: Plan, fidelity: str = "direct", *, lines: bool = False) -> Outcome:
@@ -295,8 +188,7 @@ def simulate(plan: Plan, fidelity: str = "direct", *, lines: bool = False) -> Ou
     with ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None))
         world = World(plan, fidelity, Path(directory), time, history)
-        mistakes = _Mistakes(lambda text: world.judge.say("internal", "", text))
-        with _logging_to(mistakes), sabotaged(plan.sabotage), guarded():
+        with mistakes(lambda text: world.judge.say("internal", "", text)), sabotaged(plan.sabotage), guarded():
             run(plan.seed, time, world.run)
         outcome = Outcome(plan, world.judge.violations, history, world.sometimes, time.now, answers=world.answers)
         if outcome.ok:
@@ -310,20 +202,3 @@ def _verify(world: World, outcome: Outcome) -> None:
         outcome.verified += report.events
         if report.problems:
             world.judge.say("verify", region, "; ".join(report.problems[:3]))
-
-
-class _logging_to:  # noqa: N801  # used as a function
-    """The product's log goes to a handler, and nowhere else."""
-
-    def __init__(self, handler: logging.Handler) -> None:
-        self._handler = handler
-
-    def __enter__(self) -> None:
-        self._before = log.propagate, log.level
-        log.propagate = False
-        log.setLevel(logging.ERROR)
-        log.addHandler(self._handler)
-
-    def __exit__(self, *_: object) -> None:
-        log.removeHandler(self._handler)
-        log.propagate, log.level = self._before

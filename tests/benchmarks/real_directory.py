@@ -16,6 +16,7 @@ from typing import Any
 
 from simulations.plans.drawing import Recipe
 from simulations.plans.event_file import file_operations, read_event_file
+from simulations.world.ending import STREAM
 from simulations.world.run import Outcome, simulate
 
 DURATION_S = 600.0
@@ -27,7 +28,7 @@ def ended_in(outcome: Outcome) -> dict[str, Any]:
     return {
         stream: {"registers": answer["registers"], "sets": answer["sets"]}
         for stream, answer in outcome.answers.items()
-        if stream != "end" and (answer.get("registers") or answer.get("sets"))
+        if stream != STREAM and (answer.get("registers") or answer.get("sets"))
     }
 
 

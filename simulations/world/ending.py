@@ -1,0 +1,114 @@
+"""The last questions, once all is well: does every region take a write, has every other, do all answer the same?
+
+Where a node was rolled back and could not know, the question is another one: do both sides of the fork name it (I7)?
+"""
+
+import json
+from collections import Counter
+from typing import Any
+
+import trio
+
+from simulations.checkers.judge import Judge
+from simulations.world.client import Asking
+from simulations.world.fidelity import Asked, Told
+from simulations.world.machine import Machine
+from simulations.world.network import ConnectionLost
+
+FORK_S = 15.0
+"""How long neighbours may take to meet a fork: a back-off, and a few exchanges."""
+AGAIN_S = 0.5
+RESOLVE_STREAMS_MAX = 500
+STREAM = "end"
+JSON = {"content-type": "application/json"}
+
+
+class Ending:
+    """The end of one run."""
+
+    def __init__(self, machines: dict[str, Machine], judge: Judge, sometimes: Counter[str], ask: Asking) -> None:
+        self._machines = machines
+        self._judge = judge
+        self._sometimes = sometimes
+        self._ask = ask
+
+    async def run(self) -> dict[str, dict[str, Any]]:
+        """Ask, and check; what the last region answers for every stream."""
+        documents: dict[str, dict[str, Any]] = {}
+        if self._judge.forked:
+            await trio.sleep(FORK_S)
+            self._judge.check_forks(
+                {region: list(one.process.node.gossip.forks) for region, one in self._machines.items() if one.process}
+            )
+        else:
+            await self._write_and_read_everywhere()
+            self._judge.check_end()
+        bodies: dict[str, bytes] = {}
+        for region in self._machines:
+            documents, bodies[region] = await self._all_streams(region)
+            self._judge.check_streams(region, documents, bodies)
+        self._note_refusals()
+        return documents
+
+    async def _write_and_read_everywhere(self) -> None:
+        """All is well: every region takes a write, and every other has it in no time."""
+        tokens: list[str] = []
+        for region in self._machines:
+            asked = Asked("POST", f"/streams/{STREAM}", JSON, json.dumps({"add": {"regions": [region]}}).encode())
+            told = await self._ask_at_the_end(region, asked)
+            while told is not None and b"clock-ahead" in told.body:  # somebody's clock was ahead: that is waited for
+                await trio.sleep(AGAIN_S)
+                told = await self._ask_at_the_end(region, asked)
+            if told is not None and told.status == 201:
+                tokens.append(json.loads(told.body)["token"])
+            else:
+                self._judge.say("liveness", region, f"took no write though all was well: {told}")
+        for region in self._machines:
+            headers = {"causal-after": ", ".join(tokens), "prefer": "wait=20"}
+            told = await self._ask_at_the_end(region, Asked("GET", f"/streams/{STREAM}", headers, b""))
+            if told is None or told.status != 200:
+                self._judge.say("liveness", region, f"could not read what the others had acknowledged: {told}")
+
+    async def _ask_at_the_end(self, region: str, asked: Asked) -> Told | None:
+        try:
+            return await self._ask(region, asked)
+        except ConnectionLost:
+            return None
+
+    async def _all_streams(self, region: str) -> tuple[dict[str, dict[str, Any]], bytes]:
+        names = self._judge.streams()
+        documents: dict[str, dict[str, Any]] = {}
+        body = b""
+        for start in range(0, len(names), RESOLVE_STREAMS_MAX):
+            some = names[start : start + RESOLVE_STREAMS_MAX]
+            asked = Asked("POST", "/resolve", JSON, json.dumps({"streams": some}).encode())
+            told = await self._ask(region, asked)
+            body += told.body
+            if told.status == 200:
+                documents |= dict(zip(some, json.loads(told.body)["streams"], strict=True))
+                for document in documents.values():
+                    await self._put_together(region, document)
+            else:
+                self._judge.say("internal", region, f"/resolve was answered {told.status}: {told.body.decode()}")
+        return documents, body
+
+    async def _put_together(self, region: str, document: dict[str, Any]) -> None:
+        """Read the sets that are too large for one answer, page by page."""
+        for name, shown in document.pop("large_sets", {}).items():
+            target, members = f"{shown['href']}&limit=1000", []
+            while target:
+                told = await self._ask(region, Asked("GET", target, {}, b""))
+                members += json.loads(told.body)["members"]
+                target = told.link.partition("<")[2].partition(">")[0]
+            document["sets"] = dict(sorted({**document["sets"], name: members}.items()))
+
+    def _note_refusals(self) -> None:
+        situations = {
+            "held-back": "an event was held back: its stamp was too far ahead",
+            "missing": "an event came before what its writer had seen",
+        }
+        for machine in self._machines.values():
+            if machine.process is not None:
+                for reason, count in machine.process.node.gossip.refusals.items():
+                    if reason in situations:
+                        self._sometimes[situations[reason]] += count
