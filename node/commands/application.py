@@ -1,5 +1,6 @@
 """`atoll`: the commands, and what is the same for all of them. Each command's file is imported when it is called."""
 
+import os
 import sys
 from importlib.metadata import version
 
@@ -9,7 +10,7 @@ from node.errors import BadArguments, CommandFailed, ConfigurationError, ListenE
 from replication.errors import StoreRefused
 
 FAILURES = (CommandFailed, ConfigurationError, ListenError, StoreRefused)
-INTERRUPTED = 130
+INTERRUPTED, CUT_OFF = 130, 141
 BAD_ARGUMENTS = 2
 
 app = App(
@@ -52,6 +53,9 @@ def run(arguments: list[str] | None = None) -> int:
         return _say(_first(expected))
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:  # whoever read this has seen enough; nothing may be flushed there any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CUT_OFF
     return status if isinstance(status, int) else 0
 
 

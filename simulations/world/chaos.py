@@ -52,9 +52,9 @@ class Chaos:
 
     async def _stop_machine(self, fault: Fault, machine: Machine) -> None:
         if fault.kind == "disk-failure":
-            machine.condition.failing = True
+            machine.condition.failing += 1
             await trio.sleep(fault.lasts)
-            machine.condition.failing = False
+            machine.condition.failing -= 1
         machine.hold_down()
         try:
             await machine.die(fault.point)
@@ -108,13 +108,13 @@ class Chaos:
     def _spoil_disk(self, fault: Fault, machine: Machine) -> Callable[[], None]:
         condition = machine.condition
         if fault.kind == "disk-full":
-            condition.full = True
+            condition.full += 1
         else:
             condition.slowness *= fault.amount
 
         def undo() -> None:
             if fault.kind == "disk-full":
-                condition.full = False
+                condition.full -= 1
             else:
                 condition.slowness /= fault.amount
 

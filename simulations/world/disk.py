@@ -32,11 +32,14 @@ class Crash(BaseException):
 
 @dataclass(eq=False)
 class Condition:
-    """How one machine's disk is. `doomed` is the point of the next commit at which the machine dies."""
+    """How one machine's disk is.
+
+    Shape: `doomed` is the point of the next commit at which the machine dies; `full` and `failing` count faults.
+    """
 
     doomed: Point = ""
-    full: bool = False
-    failing: bool = False
+    full: int = 0
+    failing: int = 0
     slowness: float = 1.0
     torn: bytes | None = None
 

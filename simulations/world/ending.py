@@ -47,7 +47,7 @@ class Ending:
         for region in self._machines:
             documents, bodies[region] = await self._all_streams(region)
             self._judge.check_streams(region, documents, bodies)
-        self._note_refusals()
+        self._check_nothing_left()
         return documents
 
     async def _write_and_read_everywhere(self) -> None:
@@ -101,6 +101,14 @@ class Ending:
                 members += json.loads(told.body)["members"]
                 target = told.link.partition("<")[2].partition(">")[0]
             document["sets"] = dict(sorted({**document["sets"], name: members}.items()))
+
+    def _check_nothing_left(self) -> None:
+        """Every client is done: no node still answers one. And what it refused meanwhile, for the record."""
+        for region, machine in self._machines.items():
+            if machine.process is not None and machine.process.node.requests_in_flight:
+                left = machine.process.node.requests_in_flight
+                self._judge.say("bounded", region, f"still answers {sorted(left)}, of which nobody waits any more")
+        self._note_refusals()
 
     def _note_refusals(self) -> None:
         situations = {
