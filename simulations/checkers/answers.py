@@ -47,6 +47,10 @@ class Answers:
             self._check_read(region, holding, asked, told, document)
         self._note_refusals(region, holding, asked, told, document)
 
+    def regressed(self, origin: str) -> None:
+        """An older disk is in place: what was accepted under this incarnation since then is gone from it."""
+        self._conditions = {key: event for key, event in self._conditions.items() if key[0] != origin}
+
     # --- reads
 
     def _check_read(self, region: str, holding: Holding, asked: Asked, told: Told, document: dict[str, Any]) -> None:
@@ -137,6 +141,8 @@ class Answers:
         if asked.headers.get("if-none-match") == "*" and self._exists(birth):
             self._say("conditions", region, "was accepted though its stream existed", event)
         seen = vector_of(context) if context else expected[0] if expected else birth.before
+        # What a token names beyond the stream's own events is cut away: under a fork, one dot is on two streams.
+        seen = {of: min(seq, birth.before[of]) for of, seq in seen.items() if of in birth.before}
         if dict(event.context) != seen:
             detail = f"its context is {dict(event.context)}; its writer had seen {seen}"
             self._say("context", region, detail, event)

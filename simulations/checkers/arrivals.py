@@ -28,9 +28,9 @@ class Arrivals:
         self._note = note
 
     def commit(
-        self, region: str, holding: Holding, events: Sequence[Happened], at: float, now_ms: int
+        self, region: str, holding: Holding, events: Sequence[Happened], at: float, now_ms: int | None
     ) -> list[Happened]:
-        """Take in one commit of a region; the events that reuse a dot."""
+        """Take in one commit; the events that reuse a dot. Shape: `now_ms` is None where nobody knows it."""
         reused: list[Happened] = []
         written = 0
         for place, event in enumerate(events):
@@ -69,14 +69,14 @@ class Arrivals:
 
     # --- born here
 
-    def _check_birth(self, region: str, holding: Holding, event: Happened, at: float, now_ms: int) -> bool:
+    def _check_birth(self, region: str, holding: Holding, event: Happened, at: float, now_ms: int | None) -> bool:
         """Whether it reuses a dot."""
         before = dict(holding.vectors.get(event.stream, {}))
-        self.births[event.chain] = Birth(event, region, at, before, holding.vector(), now_ms)
+        self.births[event.chain] = Birth(event, region, at, before, holding.vector())
         if event.index == 0:
             if event.timestamp <= holding.newest:
                 self._say("clock", region, "is not stamped above everything that its node held", event)
-            if milliseconds(event.timestamp) - now_ms > MAX_DRIFT_MS // 2:
+            if now_ms is not None and milliseconds(event.timestamp) - now_ms > MAX_DRIFT_MS // 2:
                 self._say(
                     "clock", region, "was accepted though its stamp is too far ahead of the node's clock", event
                 )
@@ -91,7 +91,7 @@ class Arrivals:
 
     # --- born elsewhere
 
-    def _check_arrival(self, region: str, holding: Holding, event: Happened, now_ms: int) -> None:
+    def _check_arrival(self, region: str, holding: Holding, event: Happened, now_ms: int | None) -> None:
         birth = self.births[event.chain]
         if event.index == 0:
             missing = {origin: seq for origin, seq in birth.past.items() if holding.seq(origin) < seq}
@@ -103,7 +103,7 @@ class Arrivals:
                 held = holding.event(origin, seq)
                 if held is None or held.chain[:MARK_BYTES] != mark:
                     self._say("causal", region, f"arrived without the {origin}.{seq} that it names", event)
-            if milliseconds(event.timestamp) - now_ms > MAX_DRIFT_MS:
+            if now_ms is not None and milliseconds(event.timestamp) - now_ms > MAX_DRIFT_MS:
                 self._say("clock", region, "was accepted though it is stamped too far ahead", event)
             if event.count > 1:
                 self._note("a transaction of several streams arrived")

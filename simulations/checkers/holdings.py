@@ -15,7 +15,6 @@ class Birth(NamedTuple):
     at: float
     before: Vector
     past: Vector
-    now_ms: int
 
 
 @dataclass(eq=False)

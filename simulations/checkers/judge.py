@@ -97,12 +97,14 @@ class Judge:
         elif short:
             self._say("durability", region, f"was committed and is gone after a restart: {short}, found {found}")
             holding.cut(found)
-        self.committed(region, node, heads, snapshot)
+        # What the last life committed and told nobody of: by which clock, nobody knows any more.
+        self._committed(region, node, heads, snapshot, None)
 
     def _regress(self, region: str, heads: dict[str, Head], snapshot: Snapshot, *, in_place: bool) -> None:
         """Another disk is in place: what is on it is what is held; what nobody else holds is lost."""
         before, holding = self.holdings[region], Holding()
         self.holdings[region] = holding
+        self._answers.regressed(self._origins[region])
         for event in self._read_new(region, holding, heads, snapshot):
             holding.add(event)
         kept = {event.chain for held in self.holdings.values() for event in held.all()}
@@ -122,6 +124,11 @@ class Judge:
 
     def committed(self, region: str, node: Node, heads: dict[str, Head], snapshot: Snapshot) -> None:
         """A turn was committed."""
+        self._committed(region, node, heads, snapshot, self._clocks[region].now_ms())
+
+    def _committed(
+        self, region: str, node: Node, heads: dict[str, Head], snapshot: Snapshot, now_ms: int | None
+    ) -> None:
         origin = node.replica.origin
         if self._origins.get(region) not in (None, origin):
             self._note("a node took a new incarnation while it ran")
@@ -133,7 +140,6 @@ class Judge:
         if events:
             self._history.commit(self._time.now, region, events)
             self._note_relays(region, events)
-            now_ms = self._clocks[region].now_ms()
             for event in self._arrivals.commit(region, holding, events, self._time.now, now_ms):
                 self._dot_reused(region, event)
         if node.writes_waiting > WAITING_MAX:

@@ -146,11 +146,13 @@ class World:
         nursery.cancel_scope.cancel()
 
     async def _forget_lost(self, nursery: trio.Nursery) -> None:
-        """Clients are told what was lost with a disk."""
+        """Clients are told what was lost with a disk; under a fork, any token may name what nobody can bring."""
         while len(nursery.child_tasks) > 1:
             await trio.sleep(LOOK_S)
-            if self.judge.lost:
-                for client in self.clients:
+            for client in self.clients:
+                if self.judge.forked:
+                    client.tokens.clear()
+                elif self.judge.lost:
                     client.forget(self.judge.dots_lost)
 
     async def _settle(self) -> None:
