@@ -1,7 +1,7 @@
 """A whole plan, from a seed and what is asked for."""
 
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 
 from simulations.draws import generator
 from simulations.plans.faults import draw_faults
@@ -10,6 +10,8 @@ from simulations.plans.workloads import draw_operations
 
 NAMES = ("eu", "us", "ap", "sa", "af", "in", "au", "me", "jp", "ca", "uk", "br", "kr", "za", "mx", "nz")
 MESSAGE_BYTES = (512, 4096, 1024 * 1024)
+ACROSS = 0.3
+DELAYS_MS = (40, 100, 160, 250)
 GOSSIP_INTERVALS_MS = (1_000, 2_000, 4_000)
 
 
@@ -18,14 +20,22 @@ def region_names(count: int) -> tuple[str, ...]:
 
 
 def draw_links(seed: int, regions: tuple[str, ...]) -> tuple[Link, ...]:
-    """A ring, which no single cut takes apart, and some of the links across."""
+    """Some connected graph: a line or a star, which one cut takes apart, or a ring, with links across or without."""
     draw = generator(seed, "links")
-    ring = {frozenset((regions[i - 1], regions[i])) for i in range(len(regions)) if len(regions) > 1}
+    order = draw.sample(regions, len(regions))
+    shape = draw.choice(("line", "star", "ring", "mesh"))
+    if shape == "star":
+        pairs = {frozenset((order[0], other)) for other in order[1:]}
+    else:
+        pairs = {frozenset(pair) for pair in pairwise(order)}
+    if shape in ("ring", "mesh") and len(order) > 2:
+        pairs.add(frozenset((order[0], order[-1])))
+    if shape == "mesh":
+        pairs |= {frozenset(pair) for pair in combinations(order, 2) if draw.random() < ACROSS}
     drawn: list[Link] = []
     for left, right in combinations(regions, 2):
-        delay = round(draw.choice((40, 100, 160, 250)) * draw.uniform(0.5, 1.5), 1)
-        across = draw.random() < 0.1
-        if across or frozenset((left, right)) in ring:
+        delay = round(draw.choice(DELAYS_MS) * draw.uniform(0.5, 1.5), 1)
+        if frozenset((left, right)) in pairs:
             drawn.append(Link(left, right, delay))
     return tuple(drawn)
 

@@ -5,7 +5,7 @@ go through here with the same bytes at the same instants, so they meet the same 
 life: at once where there is no route, after a while where an answer never comes.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -63,11 +63,11 @@ class Network:
     nursery: trio.Nursery
     watch: Watch
     machines: dict[str, "Machine"] = field(default_factory=dict)
-    troubles: dict[tuple[str, str], Troubles] = field(default_factory=dict)
+    troubles: defaultdict[tuple[str, str], Troubles] = field(default_factory=lambda: defaultdict(Troubles))
     seen: Counter[str] = field(default_factory=Counter)
 
     def between(self, caller: str, callee: str) -> Troubles:
-        return self.troubles.setdefault((caller, callee), Troubles())
+        return self.troubles[caller, callee]
 
     def links(self) -> list[tuple[str, str]]:
         """Every direction of every link, in order."""
