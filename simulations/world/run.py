@@ -28,7 +28,7 @@ from simulations.world.client import Client
 from simulations.world.disk import MAP_BYTES
 from simulations.world.ending import Ending
 from simulations.world.fidelity import Asked, Told
-from simulations.world.guard import guarded
+from simulations.world.guard import PastASeam, guarded
 from simulations.world.machine import Machine
 from simulations.world.mistakes import mistakes
 from simulations.world.network import Network
@@ -194,11 +194,24 @@ def simulate(plan: Plan, fidelity: str = "direct", *, lines: bool = False) -> Ou
         world = World(plan, fidelity, Path(directory), time, history)
         stack.enter_context(_rare_collections())
         with mistakes(lambda text: world.judge.say("internal", "", text)), sabotaged(plan.sabotage), guarded():
-            run(plan.seed, time, world.run)
+            try:
+                run(plan.seed, time, world.run)
+            except BaseExceptionGroup as group:
+                reached, rest = group.split(PastASeam)
+                if reached is None or rest is not None:
+                    raise
+                world.judge.say("seam", "", _first(reached))
         outcome = Outcome(plan, world.judge.violations, history, world.sometimes, time.now, answers=world.answers)
         if outcome.ok:
             _verify(world, outcome)
     return outcome
+
+
+def _first(group: BaseExceptionGroup[PastASeam]) -> str:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error)
 
 
 @contextmanager

@@ -96,6 +96,12 @@ def test_whoever_reaches_past_a_seam_ends_the_run(module: str, name: str, argume
     getattr(reached, name)(*arguments)
 
 
+def test_a_node_that_reads_the_machine_s_own_clock_breaks_a_promise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.gossip.Gossip.vectors", lambda gossip: {"eu.00000000": {"x": time.monotonic()}})
+    [violation] = simulate(TWO).violations
+    assert (violation.checker, violation.detail) == ("seam", "tests.simulations.test_world called time.monotonic")
+
+
 def test_threads_and_the_system_s_entropy_are_past_a_seam_too() -> None:
     with guarded(), pytest.raises(PastASeam):
         threading.Thread(target=print).start()
