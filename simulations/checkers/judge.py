@@ -116,10 +116,10 @@ class Judge:
             self._rolled_back.add(region)  # a copy is known by its file; this only by what others hold
             self._unaware.add(region)
 
-    def heard(self, region: str, peer: str) -> None:
-        """A region took in what a peer holds: from here on it knows whether it was rolled back."""
+    def heard(self, region: str, said: Mapping[str, int]) -> None:
+        """A region took in what a peer held: from here on it knows whether it was rolled back."""
         origin = self._origins.get(region, "")
-        if region in self._unaware and self.holdings[peer].seq(origin) > self.holdings[region].seq(origin):
+        if region in self._unaware and said.get(origin, 0) > self.holdings[region].seq(origin):
             self._unaware.discard(region)
 
     def committed(self, region: str, node: Node, heads: dict[str, Head], snapshot: Snapshot) -> None:
@@ -188,10 +188,11 @@ class Judge:
             made = name in self.holdings[region].requests
             self._note(f"a client got no answer to a write that was {'' if made else 'not '}made")
 
-    def message(self, region: str, size: int) -> None:
-        """A node sent a message."""
+    def message(self, region: str, size: int) -> Mapping[str, int]:
+        """A node sends a message; what it holds."""
         if size > MESSAGE_BYTES_MAX:
             self._say("bounded", region, f"a message has {size} bytes")
+        return self.holdings[region].vector() if self._unaware else {}
 
     # --- once it has healed
 

@@ -93,7 +93,7 @@ def _machine_fault(kind: str, least: float = 0.0, most: float = 0.0) -> Draw:
 
 def _signed(kind: str, most: float) -> Draw:
     def draw(place: _Place) -> Fault:
-        strength = round(place.draw.choice((-1, 1)) * most * place.draw.random() ** 2, 1)
+        strength = round(place.draw.choice((-1, 1)) * most * (0.02 + 0.98 * place.draw.random() ** 2), 3)
         return Fault(place.at, kind, place.lasts, place.region(), amount=strength)
 
     return draw

@@ -6,6 +6,7 @@ life: at once where there is no route, after a while where an answer never comes
 """
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -29,11 +30,11 @@ REFUSED_S = 0.5
 class Watch(Protocol):
     """Who looks on."""
 
-    def message(self, region: str, size: int) -> None:
-        """A node sends a message."""
+    def message(self, region: str, size: int) -> Mapping[str, int]:
+        """A node sends a message; what it holds."""
 
-    def heard(self, region: str, peer: str) -> None:
-        """A node took in a message of a peer's, whole."""
+    def heard(self, region: str, said: Mapping[str, int]) -> None:
+        """A node took in a message whole, whose sender held this when it was sent."""
 
 
 class ConnectionLost(Exception):
@@ -90,6 +91,7 @@ class Network:
         if self.between(caller, callee).cut:
             await trio.sleep(PEER_CONNECT_S * self._draw(caller, callee, "no route"))
             return None
+        said = self.watch.message(caller, len(message))
         data = await self._transit(caller, callee, message, "message")
         if data is None:
             await self._give_up(caller, callee)
@@ -100,13 +102,14 @@ class Network:
             await trio.sleep(REFUSED_S * self._draw(caller, callee, "refused"))
             return None
         if data == message:
-            self.watch.heard(callee, caller)
+            self.watch.heard(callee, said)
+        said = self.watch.message(callee, len(answer))
         back = await self._transit(callee, caller, answer, "answer")
         if back is None:
             self.seen["an answer was lost after its message had been taken"] += 1
             await self._give_up(caller, callee)
         elif back == answer:
-            self.watch.heard(caller, callee)
+            self.watch.heard(caller, said)
         return back
 
     async def _deliver_late(self, caller: str, callee: str, late: float, data: bytes) -> None:
@@ -123,7 +126,6 @@ class Network:
     async def _transit(self, caller: str, callee: str, data: bytes, kind: str) -> bytes | None:
         """One way. What arrives, or None."""
         troubles, sent = self.between(caller, callee), self.time.now
-        self.watch.message(caller, len(data))
         loss, damage, place, twice, late, jitter, overtaking, _ = uniforms(self.seed, caller, callee, kind, sent)
         delay = self.delays[frozenset((caller, callee))] * troubles.slowness * (1 + JITTER * jitter)
         delay += troubles.reordering_s * overtaking + len(data) / BYTES_A_SECOND * troubles.slowness
