@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 
+from replication.limits import MESSAGE_TARGET_BYTES
 from simulations.draws import generator
 from simulations.plans.faults import draw_faults
 from simulations.plans.plan import Fault, Link, Operation, Plan
 from simulations.plans.workloads import draw_operations
 
 NAMES = ("eu", "us", "ap", "sa", "af", "in", "au", "me", "jp", "ca", "uk", "br", "kr", "za", "mx", "nz")
-MESSAGE_BYTES = (512, 4096, 1024 * 1024)
+MESSAGE_BYTES = (512, 4096, MESSAGE_TARGET_BYTES)
+"""Small messages make rare orders; the thousands of events of a file would take hours in them."""
 ACROSS = 0.3
 DELAYS_MS = (40, 100, 160, 250)
 GOSSIP_INTERVALS_MS = (1_000, 2_000, 4_000)
