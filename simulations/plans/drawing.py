@@ -69,10 +69,7 @@ class Recipe:
             regions=self.regions,
             duration=self.duration,
             links=links,
-            # Small messages make rare orders; a file's thousands of events would take them hours.
-            message_bytes=generator(seed, "message").choice(MESSAGE_BYTES)
-            if self.given is None
-            else MESSAGE_BYTES[-1],
+            message_bytes=MESSAGE_TARGET_BYTES if self.given else generator(seed, "message").choice(MESSAGE_BYTES),
             gossip_interval_ms=generator(seed, "interval").choice(GOSSIP_INTERVALS_MS),
             sabotage=self.sabotage,
             faults=(*self.faults, *drawn),
