@@ -110,7 +110,7 @@ class World:
         for operation in self.plan.operations:
             by_client.setdefault(operation.client, []).append(operation)
         self.clients = [self._client(number) for number in by_client]
-        # A file's events are all to be written, one after the other on each stream: what a region missed takes as long.
+        # A file's events are all to be written, in turn on each stream: what a region missed takes as long again.
         late = self.plan.duration if any(one.source for one in self.plan.operations) else 0.0
         with trio.move_on_after(self.plan.duration + late + SETTLE_S) as limit:
             async with trio.open_nursery() as working:
@@ -128,9 +128,7 @@ class World:
             return
         if limit.cancelled_caught:
             waiting = {region: holding.vector() for region, holding in self.judge.holdings.items()}
-            self.judge.say(
-                "liveness", "", f"has not come to rest {SETTLE_S:g} s after everything was well: {waiting}"
-            )
+            self.judge.say("liveness", "", f"has not come to rest though everything is well: {waiting}")
             return
         with trio.move_on_after(SETTLE_S) as limit:
             self.answers = await Ending(self.machines, self.judge, self.sometimes, self.ask).run()
