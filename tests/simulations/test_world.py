@@ -41,7 +41,7 @@ def test_time_jumps_and_the_order_of_one_instant_is_the_seed_s() -> None:
         clock, met = VirtualTime(), []
 
         async def step(name: str) -> None:
-            for second in (1, 2, 3, 4, 5):
+            for second in (1_000, 2_000, 3_000, 4_000, 5_000):
                 await trio.sleep_until(second)
                 met.append((trio.current_time(), name))
 
@@ -56,7 +56,7 @@ def test_time_jumps_and_the_order_of_one_instant_is_the_seed_s() -> None:
     began = time.monotonic()
     assert order(1) == order(1)
     assert len({tuple(order(seed)) for seed in range(4)}) > 1
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 1_000  # of 30,000 s that were simulated
 
 
 def test_a_machine_s_clock_drifts_jumps_and_is_set_right() -> None:
