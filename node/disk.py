@@ -12,7 +12,7 @@ from typing import Protocol
 
 import trio
 
-from replication.store import Store, open_store
+from replication.store import Store
 
 log = logging.getLogger("atoll.disk")
 
@@ -46,7 +46,7 @@ class LocalDisk:
     """The machine's own disk, and a thread that waits for it."""
 
     def open_store(self, directory: Path, map_bytes: int) -> Store:
-        return open_store(directory, map_bytes)
+        return Store(directory, map_bytes)
 
     def start_writer(self, step: Step) -> Writer:
         return _WriterThread(step)

@@ -15,3 +15,11 @@ class CommandFailed(Exception):
 
 class BadArguments(CommandFailed):
     """What was typed makes no sense, and why."""
+
+
+def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error of a group, however deep it lies."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -32,7 +32,7 @@ from replication.origin import is_region
 from replication.packing import pack
 from replication.refold import refold_opaque
 from replication.snapshot import Snapshot, read
-from replication.store import Meta, Mirror, Store, open_store
+from replication.store import Meta, Mirror, Store
 from replication.write import Writer, write
 
 SECRET_BYTES = 32
@@ -89,7 +89,7 @@ class Replica:
         secret: bytes,
         max_drift_ms: int = MAX_DRIFT_MS,
         map_bytes: int = MAP_BYTES,
-        open_store: Callable[[Path, int], Store] = open_store,
+        open_store: Callable[[Path, int], Store] = Store,
     ) -> "Replica":
         """Open the store in `directory`, making it where it is absent.
 

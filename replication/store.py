@@ -68,7 +68,7 @@ class Meta:
 class Store:
     """An open environment. Close it with `close`; a store that is not closed loses nothing that was committed."""
 
-    def __init__(self, directory: Path, *, readonly: bool = False, map_bytes: int = MAP_BYTES) -> None:
+    def __init__(self, directory: Path, map_bytes: int = MAP_BYTES, *, readonly: bool = False) -> None:
         """Open the store in `directory`, which is made where it is absent.
 
         Raises: StoreRefused, where another process writes to it, or it is not a store.
@@ -197,11 +197,6 @@ class Store:
     def write_counters(self, transaction: lmdb.Transaction, mirror: Mirror) -> None:
         counters = [mirror.clock, mirror.position, mirror.streams]
         transaction.put(b"counters", pack(counters), db=self.dbs["meta"])
-
-
-def open_store(directory: Path, map_bytes: int) -> Store:
-    """Open a store to write to. Raises: StoreRefused."""
-    return Store(directory, map_bytes=map_bytes)
 
 
 def _lock(directory: Path) -> int:

@@ -107,17 +107,8 @@ def simulate(
     if seed is not None and seeds is not None:
         raise BadArguments("give --seed or --seeds, not both")
     if replay is not None:
-        if (
-            scenario
-            or seed is not None
-            or seeds
-            or regions
-            or duration
-            or operations
-            or faults
-            or workload
-            or sabotage
-        ):
+        besides = (scenario, seed, seeds, regions, duration, operations, faults, workload, sabotage or None)
+        if any(given is not None for given in besides):
             raise BadArguments("--replay takes everything from its file; edit that instead")
         return _run_one(load(replay), fidelity, shrink, report, case, json)
     recipe = _recipe(scenario, regions, duration, operations, faults, workload, check_name(sabotage))

@@ -1,7 +1,8 @@
 """Running many plans, each in a process that may die of it, and what is told of each.
 
-LMDB can end its whole process over a page that is wrong, so a search runs its seeds in workers; when one dies, the
-seeds that were under way are run again, each in a worker of its own, to find out whose fault it was.
+LMDB can end its whole process over a page that is wrong, so a search runs its seeds in workers. When one dies, the
+first seed without a result is run again in a worker of its own, to find out whether it was that one, and the search
+goes on with the rest.
 """
 
 import multiprocessing

@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 from cyclopts import App, CycloptsError
 
-from node.errors import BadArguments, CommandFailed, ConfigurationError, ListenError
+from node.errors import BadArguments, CommandFailed, ConfigurationError, ListenError, first_of
 from replication.errors import StoreRefused
 
 FAILURES = (CommandFailed, ConfigurationError, ListenError, StoreRefused)
@@ -50,20 +50,13 @@ def run(arguments: list[str] | None = None) -> int:
         expected, rest = group.split(FAILURES)
         if expected is None or rest is not None:
             raise
-        return _say(_first(expected))
+        return _say(first_of(expected))
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # whoever read this has seen enough; nothing may be flushed there any more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CUT_OFF
     return status if isinstance(status, int) else 0
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _say(error: BaseException) -> int:

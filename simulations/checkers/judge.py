@@ -46,16 +46,17 @@ class Judge:
         self._linked = linked
         self._time = time
         self._history = history
-        self._arrivals = Arrivals(self._say, self._note)
+        self._arrivals = Arrivals(self.say, self._note)
         self._resolutions = Resolutions()
-        self._answers = Answers(self._arrivals, self._resolutions, self._say, self._note)
+        self._answers = Answers(self._arrivals, self._resolutions, self.say, self._note)
         self._known: dict[bytes, Happened] = {}
         self._rolled_back: set[str] = set()
         self._unaware: set[str] = set()
         self._origins: dict[str, str] = {}
         self._lives: Counter[str] = Counter()
 
-    def _say(self, checker: str, region: str, detail: str, *events: Happened) -> None:
+    def say(self, checker: str, region: str, detail: str, *events: Happened) -> None:
+        """A promise was broken; these events show it."""
         if len(self.violations) < VIOLATIONS_MAX:
             shown = "; ".join(map(str, events[-3:]))
             text = f"{detail} [{shown}]" if shown else detail
@@ -64,10 +65,6 @@ class Judge:
 
     def _note(self, situation: str) -> None:
         self.sometimes[situation] += 1
-
-    def say(self, checker: str, region: str, detail: str) -> None:
-        """A promise was broken that the world itself sees."""
-        self._say(checker, region, detail)
 
     @property
     def forked(self) -> bool:
@@ -95,7 +92,7 @@ class Judge:
         if regress:
             self._regress(region, heads, snapshot, in_place=regress == "rollback")
         elif short:
-            self._say("durability", region, f"was committed and is gone after a restart: {short}, found {found}")
+            self.say("durability", region, f"was committed and is gone after a restart: {short}, found {found}")
             holding.cut(found)
         # What the last life committed and told nobody of: by which clock, nobody knows any more.
         self._committed(region, node, heads, snapshot, None)
@@ -143,7 +140,7 @@ class Judge:
             for event in self._arrivals.commit(region, holding, events, self._time.now, now_ms):
                 self._dot_reused(region, event)
         if node.writes_waiting > WAITING_MAX:
-            self._say("bounded", region, f"{node.writes_waiting} writes wait")
+            self.say("bounded", region, f"{node.writes_waiting} writes wait")
 
     def _note_relays(self, region: str, events: tuple[Happened, ...]) -> None:
         for event in events:
@@ -154,7 +151,7 @@ class Judge:
     def _dot_reused(self, region: str, event: Happened) -> None:
         self._resolutions.forked = True
         if region not in self._unaware:
-            self._say("dots", region, "its dot was used before, for another event", event)
+            self.say("dots", region, "its dot was used before, for another event", event)
 
     def _read_new(
         self, region: str, holding: Holding, heads: dict[str, Head], snapshot: Snapshot
@@ -164,7 +161,7 @@ class Judge:
             for seq in range(holding.seq(origin) + 1, head.seq + 1):
                 row = snapshot.event(Dot(origin, seq))
                 if row is None:
-                    self._say("gaps", region, f"{origin}.{seq} is not in the log, of which the head is {head.seq}")
+                    self.say("gaps", region, f"{origin}.{seq} is not in the log, of which the head is {head.seq}")
                     continue
                 event = self._known.get(row.encoded.header)
                 if event is None:
@@ -191,7 +188,7 @@ class Judge:
     def message(self, region: str, size: int) -> Mapping[str, int]:
         """A node sends a message; what it holds."""
         if size > MESSAGE_BYTES_MAX:
-            self._say("bounded", region, f"a message has {size} bytes")
+            self.say("bounded", region, f"a message has {size} bytes")
         return self.holdings[region].vector() if self._unaware else {}
 
     # --- once it has healed
@@ -210,7 +207,7 @@ class Judge:
                     self._note("a fork was refused")
                     for region in (left, right):
                         if origin not in {forked for forked, _ in named[region]}:
-                            self._say(
+                            self.say(
                                 "forks", region, f"does not name the fork of {origin} between {left} and {right}"
                             )
 
@@ -224,13 +221,13 @@ class Judge:
         for region in rest:
             if heads[region] != heads[first]:
                 there, here = self.holdings[first].vector(), self.holdings[region].vector()
-                self._say("convergence", region, f"holds {here}; {first} holds {there}")
+                self.say("convergence", region, f"holds {here}; {first} holds {there}")
         for at, acknowledger, event in self._answers.acknowledged:
             for region, holding in self.holdings.items():
                 held = holding.event(event.origin, event.seq)
                 if (held is None or held.chain != event.chain) and event.chain not in self.lost:
                     detail = f"does not hold what {acknowledger} acknowledged at {at:.3f} s"
-                    self._say("durability", region, detail, event)
+                    self.say("durability", region, detail, event)
 
     def streams(self) -> list[str]:
         """Every stream that any region knows."""
@@ -243,7 +240,7 @@ class Judge:
             self._answers.check_stream(region, self.holdings[region], stream, document, exists=exists)
         for other, body in bodies.items():
             if not self.forked and body != bodies[region]:
-                self._say("convergence", region, f"answers other bytes than {other} for the same streams")
+                self.say("convergence", region, f"answers other bytes than {other} for the same streams")
                 return
 
     def dots_lost(self, origin: str, seq: int) -> bool:

@@ -49,7 +49,7 @@ class SimulatedStore(Store):
 
     def __init__(self, directory: Path, map_bytes: int, disk: "SimulatedDisk") -> None:
         self._disk = disk
-        super().__init__(directory, map_bytes=map_bytes)
+        super().__init__(directory, map_bytes)
 
     def _commit(self, transaction: lmdb.Transaction) -> None:
         self._disk.commit(transaction, self.directory / DATA_FILE)

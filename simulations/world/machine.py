@@ -68,7 +68,7 @@ class Machine:
         self._network = network
         self._fidelity = fidelity
         self._watch = watch
-        self._directory = Path(configuration.data)
+        self.directory = Path(configuration.data)
         self._configuration = configuration
         self._lives = 0
         self._down = 0
@@ -208,7 +208,7 @@ class Machine:
 
     @property
     def _file(self) -> Path:
-        return self._directory / DATA_FILE
+        return self.directory / DATA_FILE
 
     def back_up(self, name: float) -> None:
         """Keep a copy of the disk as it is. Nothing runs in between: it is one committed state."""
@@ -230,10 +230,6 @@ class Machine:
         if in_place:
             self._file.write_bytes(image)
             return
-        copy = self._directory / "copy"
+        copy = self.directory / "copy"
         copy.write_bytes(image)
         copy.replace(self._file)
-
-    @property
-    def directory(self) -> Path:
-        return self._directory

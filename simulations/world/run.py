@@ -16,6 +16,7 @@ from typing import Any
 import trio
 
 from node.configuration import configure
+from node.errors import first_of
 from replication.tokens import scope_of
 from replication.verify import verify
 from simulations.checkers.judge import Judge
@@ -200,18 +201,11 @@ def simulate(plan: Plan, fidelity: str = "direct", *, lines: bool = False) -> Ou
                 reached, rest = group.split(PastASeam)
                 if reached is None or rest is not None:
                     raise
-                world.judge.say("seam", "", _first(reached))
+                world.judge.say("seam", "", str(first_of(reached)))
         outcome = Outcome(plan, world.judge.violations, history, world.sometimes, time.now, answers=world.answers)
         if outcome.ok:
             _verify(world, outcome)
     return outcome
-
-
-def _first(group: BaseExceptionGroup[PastASeam]) -> str:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return str(error)
 
 
 @contextmanager
