@@ -284,6 +284,7 @@ async def test_a_fork_is_named_on_both_sides_and_everything_else_flows(
                 describe(us)["forks"][0]["here"],
                 describe(us)["forks"][0]["there"],
             }
+            assert caplog.text.count(f"fork: {forked}.2") <= 3, "once a node"
             world.cut("za", "eu")
             world.cut("za", "us")
             async with world.node("za", "eu", "us") as za:
@@ -291,7 +292,8 @@ async def test_a_fork_is_named_on_both_sides_and_everything_else_flows(
                 world.heal()
                 await until(lambda: all(za.replica.origin in one.replica.vector for one in (eu, us, ap)))
             assert (value(us, "s"), value(eu, "s")) == ("first", "second")
-        assert caplog.text.count(f"fork: {forked}.2") <= 3, "once a node"
+        # za took the side that reached it first, and may have met the other one by now.
+        assert caplog.text.count(f"fork: {forked}.2") <= 4, "once a node"
     for region in ("eu", "us", "ap", "za"):
         check_store(world.directory / region)
 
