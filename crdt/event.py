@@ -7,9 +7,9 @@ from crdt.operations import Operation
 from crdt.version_vector import VersionVector
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Event:
-    """An immutable, atomic change of one stream.
+    """An immutable, atomic change of one stream. (Freezing it by force would cost as much as folding it.)
 
     `context` holds dots of this stream's events only, never the event's own.
     """

@@ -8,7 +8,7 @@ Source: Bieniusa et al. 2012, "An optimized conflict-free replicated set", secti
 """
 
 from crdt.dot import Dot
-from crdt.version_vector import VersionVector, covers
+from crdt.version_vector import VersionVector
 
 Additions = tuple[Dot, ...]
 """The live additions of one element, in no order that shows."""
@@ -16,9 +16,10 @@ Additions = tuple[Dot, ...]
 
 def removed(additions: Additions, context: VersionVector) -> Additions:
     """The additions left by a removal (or a delete) whose author had observed `context`."""
-    return tuple(dot for dot in additions if not covers(context, dot))
+    seen = context.get
+    return tuple([dot for dot in additions if dot.seq > seen(dot.origin, 0)])
 
 
 def added(additions: Additions, context: VersionVector, dot: Dot) -> Additions:
     """The additions after one more, whose author had observed `context`."""
-    return (*removed(additions, context), dot)
+    return (*removed(additions, context), dot) if additions else (dot,)

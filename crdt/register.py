@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from crdt.dot import Dot
 from crdt.operations import JSON
-from crdt.version_vector import VersionVector, covers
+from crdt.version_vector import VersionVector
 
 
 class Write(NamedTuple):
@@ -33,12 +33,13 @@ Register = tuple[Write, ...]
 
 def unobserved(register: Register, context: VersionVector) -> Register:
     """The writes that the context does not cover."""
-    return tuple(write for write in register if not covers(context, write.dot))
+    seen = context.get
+    return tuple([write for write in register if write.seq > seen(write.origin, 0)])
 
 
-def written(register: Register, context: VersionVector, write: Write) -> Register:
-    """The register after a write whose author had observed `context`."""
-    return ordered((*unobserved(register, context), write))
+def written(concurrent: Register, write: Write) -> Register:
+    """The register after a write, from the live writes that its author had not observed."""
+    return ordered((*concurrent, write)) if concurrent else (write,)
 
 
 def ordered(writes: tuple[Write, ...]) -> Register:

@@ -20,7 +20,10 @@ def covers(vector: VersionVector, dot: Dot) -> bool:
 
 def includes(vector: VersionVector, other: VersionVector) -> bool:
     """Whether every dot of `other` lies within `vector`."""
-    return all(seq <= vector.get(origin, 0) for origin, seq in other.items())
+    for origin, seq in other.items():
+        if seq > vector.get(origin, 0):
+            return False
+    return True
 
 
 def join(left: VersionVector, right: VersionVector) -> dict[str, int]:

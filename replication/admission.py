@@ -18,6 +18,8 @@ Source: Petersen et al. 1997, "Flexible update propagation" (the prefix property
 from dataclasses import dataclass
 from itertools import pairwise
 
+import msgspec
+
 from crdt.dot import Dot
 from crdt.hybrid_clock import milliseconds
 from crdt.version_vector import includes
@@ -46,12 +48,12 @@ class LeftOut(Exception):
     due_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(msgspec.Struct, frozen=True):
     """A transaction as it was sent, read: right in itself, whatever this store holds."""
 
     encoded: Transaction
     headers: tuple[Header, ...]
+    chains: tuple[bytes, ...]
     bodies: tuple[Body | None, ...]
 
     @property
@@ -64,12 +66,13 @@ def decode_transaction(transaction: Transaction) -> Arrived | LeftOut:
     origin, seq = "", 0
     try:
         headers = _headers(transaction)
-        origin, seq = headers[0].dot
-        _check_shape(headers, transaction)
-        bodies = [decode_body(header, event.body) for header, event in zip(headers, transaction, strict=True)]
+        origin, seq = headers[0].origin, headers[0].seq
+        chains = tuple([event.chain for event in transaction])
+        _check_shape(headers, chains)
+        bodies = tuple([decode_body(header, event.body) for header, event in zip(headers, transaction, strict=True)])
     except Malformed as error:
         return LeftOut(origin, seq, "malformed", str(error))
-    return Arrived(transaction, tuple(headers), tuple(bodies))
+    return Arrived(transaction, tuple(headers), chains, bodies)
 
 
 def admit(batch: Batch, arrived: Arrived, cluster: str, max_drift_ms: int, now_ms: int) -> int:
@@ -78,7 +81,7 @@ def admit(batch: Batch, arrived: Arrived, cluster: str, max_drift_ms: int, now_m
     Raises: LeftOut, before anything was put.
     """
     first = arrived.first
-    if _is_held(batch, first, arrived.encoded):
+    if _is_held(batch, first, arrived.chains):
         return 0
     try:
         _check_follows(batch, first, cluster)
@@ -90,38 +93,40 @@ def admit(batch: Batch, arrived: Arrived, cluster: str, max_drift_ms: int, now_m
         raise LeftOut(first.origin, first.seq, "malformed", str(error)) from None
     except TooManyOrigins as error:
         raise LeftOut(first.origin, first.seq, "too-many-origins", str(error)) from None
-    for header, encoded, body in zip(arrived.headers, arrived.encoded, arrived.bodies, strict=True):
-        append(batch, header, encoded, body)
+    for event in zip(arrived.headers, arrived.chains, arrived.encoded, arrived.bodies, strict=True):
+        append(batch, *event)
     return len(arrived.headers)
 
 
 def _headers(transaction: Transaction) -> list[Header]:
     if not 1 <= len(transaction) <= TRANSACTION_EVENTS_MAX:
         raise Malformed(f"a transaction has 1 to {TRANSACTION_EVENTS_MAX} events")
-    if sum(event.size for event in transaction) > TRANSACTION_BYTES_MAX:
-        raise Malformed(f"a transaction has at most {TRANSACTION_BYTES_MAX} bytes")
+    size = 0
     for event in transaction:
         check_size(event)
+        size += event.size
+    if size > TRANSACTION_BYTES_MAX:
+        raise Malformed(f"a transaction has at most {TRANSACTION_BYTES_MAX} bytes")
     return [decode_header(event.header) for event in transaction]
 
 
-def _check_shape(headers: list[Header], transaction: Transaction) -> None:
+def _check_shape(headers: list[Header], chains: tuple[bytes, ...]) -> None:
     """One origin and timestamp, consecutive seqs chained to each other, whole, one event a stream."""
-    if len({header.stream for header in headers}) != len(headers):
+    if len(headers) > 1 and len({header.stream for header in headers}) != len(headers):
         raise Malformed("a transaction has one event a stream")
     for place, header in enumerate(headers):
-        if (header.index, header.count) != (place, len(headers)):
+        if header.index != place or header.count != len(headers):
             raise Malformed("a transaction is not whole, or not in order")
         if place and header.seen:
             raise Malformed("only a transaction's first event names what was seen")
-    for (before, encoded), (header, _) in pairwise(zip(headers, transaction, strict=True)):
+    for (before, chain), (header, _) in pairwise(zip(headers, chains, strict=True)):
         if (header.origin, header.seq, header.timestamp) != (before.origin, before.seq + 1, before.timestamp):
             raise Malformed("a transaction has one origin, one timestamp and consecutive seqs")
-        if header.previous != encoded.chain:
+        if header.previous != chain:
             raise Malformed("a transaction's chain is broken")
 
 
-def _is_held(batch: Batch, first: Header, transaction: Transaction) -> bool:
+def _is_held(batch: Batch, first: Header, chains: tuple[bytes, ...]) -> bool:
     """Whether the store has this very transaction.
 
     Raises: LeftOut, where it has another one at these dots.
@@ -129,12 +134,12 @@ def _is_held(batch: Batch, first: Header, transaction: Transaction) -> bool:
     head = batch.heads.get(first.origin)
     if head is None or first.seq > head.seq:
         return False
-    for offset, event in enumerate(transaction):
+    for offset, chain in enumerate(chains):
         dot = Dot(first.origin, first.seq + offset)
         held = batch.event(dot)
-        if held is None or held.chain != event.chain:
+        if held is None or held.chain != chain:
             ours = held.chain.hex() if held else "nothing"
-            raise LeftOut(*dot, "fork", f"{dot} is {ours} here and {event.chain.hex()} there")
+            raise LeftOut(*dot, "fork", f"{dot} is {ours} here and {chain.hex()} there")
     return True
 
 
@@ -174,7 +179,7 @@ def _check_seen(batch: Batch, first: Header) -> list[int]:
 
 
 def _check_stamp(first: Header, seen: list[int], max_drift_ms: int, now_ms: int) -> None:
-    if any(first.timestamp <= timestamp for timestamp in seen):
+    if seen and first.timestamp <= max(seen):
         raise Malformed("a timestamp is not above those of what its writer had seen")
     due_ms = milliseconds(first.timestamp) - max_drift_ms
     if due_ms > now_ms:
@@ -184,7 +189,7 @@ def _check_stamp(first: Header, seen: list[int], max_drift_ms: int, now_ms: int)
 
 def _check_contexts(batch: Batch, headers: tuple[Header, ...]) -> None:
     for header in headers:
-        row = batch.stream(header.stream)
-        if not includes(row.vector if row else {}, header.context):
+        row = batch.stream(header.stream) if header.context else None
+        if header.context and not includes(row.vector if row else {}, header.context):
             detail = f"{header.dot} names events of {header.stream!r} that its writer cannot have seen"
             raise LeftOut(header.origin, header.seq, "uncovered-context", detail)

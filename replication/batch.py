@@ -13,6 +13,7 @@ from crdt.dot import Dot
 from crdt.observed_remove_set import Additions, removed
 from replication import tables
 from replication.errors import TooManyOrigins
+from replication.event import Encoded, Header
 from replication.limits import ORIGINS_MAX, PURGE_ROWS_MAX, REQUEST_KEPT_MS, REQUESTS_PURGED_PER_TURN
 from replication.snapshot import Snapshot
 from replication.store import Mirror, Store
@@ -34,7 +35,7 @@ class Batch(Snapshot):
         self._changed_prefixes: set[str] = set()
         self._additions: dict[bytes, Additions] = {}
         self._changed_additions: set[bytes] = set()
-        self._log: dict[Dot, LogRow] = {}
+        self._log: dict[bytes, bytes] = {}
         self._history: list[bytes] = []
         self._requests: dict[bytes, RequestRow] = {}
         self._purges: dict[int, str] = {}
@@ -45,29 +46,33 @@ class Batch(Snapshot):
     def heads(self) -> dict[str, Head]:
         return self.mirror.heads
 
+    def origin_number(self, origin: str) -> int:
+        return self.mirror.heads[origin].number
+
     def prefetch(self, streams: Iterable[str]) -> None:
         """Read the rows of many streams, and of the prefixes above them, with one multi-get."""
-        wanted = {name for name in streams if name not in self._rows}
-        above = {prefix for name in wanted for prefix in ancestors(name)} - self._prefixes.keys()
-        found = self._multi_get("streams", [tables.stream_key(name) for name in wanted | above])
-        for name in wanted:
-            row = found.get(tables.stream_key(name))
-            self._rows[name] = None if row is None else tables.decode_stream(row, self)
-        for prefix in above:
-            row = found.get(tables.stream_key(prefix))
-            self._prefixes[prefix] = {} if row is None else tables.decode_prefix(row, self)
+        wanted = {tables.stream_key(name): name for name in streams if name not in self._rows}
+        names = {prefix for name in wanted.values() for prefix in ancestors(name)} - self._prefixes.keys()
+        above = {tables.stream_key(prefix): prefix for prefix in names}
+        self._rows |= dict.fromkeys(wanted.values())
+        self._prefixes |= {prefix: {} for prefix in names}
+        for key, row in self._multi_get("streams", [*wanted, *above]):
+            if key in wanted:
+                self._rows[wanted[key]] = tables.decode_stream(row, self)
+            else:
+                self._prefixes[above[key]] = tables.decode_prefix(row, self)
 
     def prefetch_additions(self, keys: Iterable[bytes]) -> None:
         """Read many element rows with one multi-get."""
         wanted = [key for key in keys if key not in self._additions]
-        found = self._multi_get("elements", wanted)
-        for key in wanted:
-            row = found.get(key)
-            self._additions[key] = () if row is None else tables.decode_additions(row, self)
+        self._additions |= dict.fromkeys(wanted, ())
+        for key, row in self._multi_get("elements", wanted):
+            self._additions[key] = tables.decode_additions(row, self)
 
-    def _multi_get(self, table: str, keys: list[bytes]) -> dict[bytes, bytes]:
+    def _multi_get(self, table: str, keys: list[bytes]) -> list[tuple[bytes, bytes]]:
+        """The rows that there are of these keys."""
         cursor = self.transaction.cursor(db=self.store.dbs[table])
-        return dict(cast(list[tuple[bytes, bytes]], cursor.getmulti(sorted(keys))))
+        return cast(list[tuple[bytes, bytes]], cursor.getmulti(sorted(keys))) if keys else []
 
     def stream(self, name: str) -> StreamRow | None:
         if name not in self._rows:
@@ -80,7 +85,9 @@ class Batch(Snapshot):
         return self._prefixes[name]
 
     def event(self, dot: Dot) -> LogRow | None:
-        return self._log.get(dot) or super().event(dot)
+        head = self.heads.get(dot.origin)
+        row = self._log.get(tables.log_key(head.number, dot.seq)) if head else None
+        return super().event(dot) if row is None else tables.decode_log(row)
 
     def additions(self, key: bytes) -> Additions:
         if key not in self._additions:
@@ -97,7 +104,7 @@ class Batch(Snapshot):
         row = self.stream(name)
         if row is None:
             self.mirror.streams += 1
-            row = self._rows[name] = StreamRow(self.mirror.streams)
+            row = self._rows[name] = StreamRow(self.mirror.streams, self)
         self._changed_rows.add(name)
         return row
 
@@ -106,22 +113,26 @@ class Batch(Snapshot):
         if origin not in self.heads and len(self.heads) >= ORIGINS_MAX:
             raise TooManyOrigins(f"the store knows {ORIGINS_MAX} origins and can take no event of {origin}")
 
-    def put_event(self, dot: Dot, timestamp: int, stream: StreamRow, row: LogRow) -> None:
-        """Append one event to the log and to its stream's history, and move its origin's head."""
-        head = self.heads.get(dot.origin)
-        number = head.number if head else len(self.heads)
-        self._names[number] = dot.origin
-        self._log[dot] = row
-        self._history.append(tables.history_key(stream.number, timestamp, dot))
-        self.heads[dot.origin] = Head(number, dot.seq, row.chain, row.position, timestamp)
-        self._changed_heads.add(dot.origin)
-        self.mirror.clock = max(self.mirror.clock, timestamp)
-
-    def put_prefixes(self, stream: str, dot: Dot) -> None:
-        """Move the vectors of everything above the stream."""
-        for prefix in ancestors(stream):
-            self.prefix(prefix)[dot.origin] = dot.seq
-            self._changed_prefixes.add(prefix)
+    def put_event(self, header: Header, chain: bytes, encoded: Encoded, stream: StreamRow) -> None:
+        """Append one event to the log and to its stream's history; move its origin's head, and the vectors of
+        everything above its stream.
+        """
+        origin, seq, timestamp, mirror = header.origin, header.seq, header.timestamp, self.mirror
+        head = mirror.heads.get(origin)
+        number = head.number if head else len(mirror.heads)
+        position = mirror.position = mirror.position + 1
+        earlier = stream.vector.get(origin, 0)
+        self._names[number] = origin
+        self._log[tables.log_key(number, seq)] = tables.encode_log(position, earlier, chain, encoded)
+        self._history.append(tables.history_key(stream.number, timestamp, origin, seq))
+        mirror.heads[origin] = Head(number, seq, chain, position, timestamp)
+        self._changed_heads.add(origin)
+        if timestamp > mirror.clock:
+            mirror.clock = timestamp
+        above = ancestors(header.stream)
+        for prefix in above:
+            self.prefix(prefix)[origin] = seq
+        self._changed_prefixes.update(above)
 
     def put_additions(self, key: bytes, additions: Additions) -> None:
         self._additions[key] = additions
@@ -147,9 +158,8 @@ class Batch(Snapshot):
         """Write every change, one sorted multi-put a table, and clear away some of what is dead."""
         self._flush_streams()
         self._flush_elements()
-        self._put("log", ((tables.log_key(self.heads[d.origin].number, d.seq), tables.encode_log(row))
-                          for d, row in self._log.items()))  # fmt: skip
-        self._put("history", ((key, b"") for key in self._history))
+        self._put("log", self._log.items())
+        self._put("history", [(key, b"") for key in self._history])
         self._put("requests", ((key, tables.encode_request(row, self)) for key, row in self._requests.items()))
         self._put("origins", ((tables.origin_key(self.heads[origin].number),
                                tables.encode_origin(origin, self.heads[origin]))
@@ -166,9 +176,9 @@ class Batch(Snapshot):
         for name in self._changed_rows:
             row = self._rows[name]
             assert row is not None
-            rows.append((tables.stream_key(name), tables.encode_stream(row, self)))
-            if row.conflicted != row.was_conflicted:
-                self._mark_conflicted(name, row.conflicted)
+            rows.append((tables.stream_key(name), tables.encode_stream(row)))
+            if (row.conflicts > 0) != row.was_conflicted:
+                self._mark_conflicted(name, row.conflicts > 0)
         rows.extend(
             (tables.stream_key(name), tables.encode_prefix(self._prefixes[name], self))
             for name in self._changed_prefixes

@@ -12,7 +12,6 @@ from crdt.event import Event
 from crdt.fold import fold
 from crdt.observed_remove_set import Additions, removed
 from crdt.operations import Add
-from crdt.register import Register, unobserved
 from crdt.version_vector import VersionVector, includes, join
 from replication import tables
 from replication.batch import Batch
@@ -29,12 +28,8 @@ class StoredCells:
         self._batch = batch
         self._name = name
         self._row = row
-
-    def register(self, field: str) -> Register:
-        return self._row.registers.get(field, ())
-
-    def put_register(self, field: str, register: Register) -> None:
-        self._row.registers[field] = register
+        self.concurrent = row.concurrent
+        self.put_register = row.put_register
 
     def additions(self, field: str, element: str) -> Additions:
         number = self._row.field_numbers.get(field)
@@ -50,8 +45,8 @@ class StoredCells:
 
     def clear(self, context: VersionVector) -> None:
         row = self._row
-        left = {field: unobserved(register, context) for field, register in row.registers.items()}
-        row.registers = {field: register for field, register in left.items() if register}
+        for field in list(row.stored):
+            row.put_register(field, row.concurrent(field, context))
         row.cleared = join(row.cleared, context)
         if row.sets:
             self._batch.purge(row.number, self._name)

@@ -5,7 +5,8 @@ name under which it may be asked again. Both are checked as they are made, so th
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from crdt.dot import Dot
 from crdt.operations import JSON, Operation
@@ -17,8 +18,7 @@ from replication.stream_name import check_stream
 from replication.values import check_operations, check_text, check_value
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(msgspec.Struct, frozen=True):
     """One event to be.
 
     Shape: `merge` is a merge-patch (RFC 7396) onto the registers, worked out against the state that the turn has
@@ -40,8 +40,7 @@ class Draft:
             check_value(value, field_name)
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(msgspec.Struct, frozen=True):
     """A transaction to write, all or none.
 
     Shape: `expect` maps a stream or prefix to the states of which it must be in one, exactly. `present` and `absent`
@@ -51,7 +50,7 @@ class Command:
 
     drafts: tuple[Draft, ...]
     actor: str = "anonymous"
-    expect: Mapping[str, tuple[VersionVector, ...]] = field(default_factory=dict)
+    expect: Mapping[str, tuple[VersionVector, ...]] = {}
     present: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     request: tuple[str, bytes] | None = None
@@ -74,8 +73,7 @@ class Command:
             names.add(draft.stream)
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenEvent:
+class WrittenEvent(msgspec.Struct, frozen=True):
     """One event of a transaction that was written.
 
     Shape: `vector` is the stream's state after it; `context` is what its author has now seen, or None where no vector
@@ -88,8 +86,7 @@ class WrittenEvent:
     context: VersionVector | None
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(msgspec.Struct, frozen=True):
     """A transaction that is on disk. `repeated`: it was there before this command, which asked for it again."""
 
     timestamp: int

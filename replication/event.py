@@ -6,9 +6,10 @@ body from being guessed). `seen` names, on the first event of a transaction, wha
 writer since its previous transaction (I3).
 """
 
-import hashlib
-from dataclasses import dataclass
+from hashlib import blake2b
 from typing import NamedTuple
+
+import msgspec
 
 from crdt.dot import Dot
 from crdt.event import Event
@@ -60,8 +61,7 @@ class Source(NamedTuple):
     position: int | str
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(msgspec.Struct, frozen=True):
     """What an event's place in its log, stream and transaction is."""
 
     format: int
@@ -82,8 +82,7 @@ class Header:
         return Dot(self.origin, self.seq)
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(msgspec.Struct, frozen=True):
     """What an event does, and on whose behalf. Shape: `operations` is None where this version cannot fold them."""
 
     salt: bytes
@@ -94,8 +93,7 @@ class Body:
     source: Source | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(NamedTuple):
     """One event's bytes, as they are stored and sent."""
 
     header: bytes
@@ -113,7 +111,7 @@ class Encoded:
 
 def digest(data: bytes) -> bytes:
     """BLAKE2b-128."""
-    return hashlib.blake2b(data, digest_size=HASH_BYTES).digest()
+    return blake2b(data, digest_size=HASH_BYTES).digest()
 
 
 def genesis(cluster: str, origin: str) -> bytes:

@@ -9,11 +9,15 @@ carried along and not folded.
 
 from collections.abc import Iterable
 from functools import lru_cache
-from itertools import pairwise
-from typing import Any
+from operator import itemgetter
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
 
 from crdt.hybrid_clock import TIMESTAMP_MAX
 from crdt.operations import Add, Delete, Operation, Remove, Set
+from crdt.version_vector import VersionVector
 from replication.errors import Invalid, Malformed
 from replication.event import (
     ADD,
@@ -56,60 +60,58 @@ from replication.values import check_operations, check_text, is_count
 
 def encode_header(header: Header) -> bytes:
     return pack(
-        [
+        (
             header.format,
             header.flags,
             header.origin,
             header.seq,
             header.stream,
             header.timestamp,
-            sorted(header.context.items()),
+            _pairs(header.context),
             header.previous,
             header.body_hash,
-            [header.index, header.count],
-            sorted(header.seen),
-        ]
+            (header.index, header.count),
+            header.seen if len(header.seen) < 2 else sorted(header.seen),
+        )
     )
+
+
+def _pairs(vector: VersionVector) -> list[tuple[str, int]]:
+    return list(vector.items()) if len(vector) < 2 else sorted(vector.items())
 
 
 def encode_body(body: Body) -> bytes:
     assert body.operations is not None
-    request = body.request and [
+    request = body.request and (
         body.request.key,
         body.request.fingerprint,
-        None if body.request.held is None else sorted(body.request.held.items()),
-    ]
-    return pack(
-        [
-            body.salt,
-            None,
-            _encode_operations(body.operations),
-            body.actor,
-            request,
-            body.occurred_at,
-            body.source,
-        ]
+        None if body.request.held is None else _pairs(body.request.held),
     )
+    operations = _encode_operations(body.operations)
+    return pack((body.salt, None, operations, body.actor, request, body.occurred_at, body.source))
 
 
-def _encode_operations(operations: Iterable[Operation]) -> list[list[Any]]:
-    encoded: list[list[Any]] = []
+def _encode_operations(operations: Iterable[Operation]) -> list[tuple[Any, ...]]:
+    encoded: list[tuple[Any, ...]] = []
     members: dict[tuple[int, str], list[str]] = {}
     for operation in operations:
-        match operation:
-            case Set(field, value):
-                encoded.append([SET, field, value])
-            case Add(field, element):
-                members.setdefault((ADD, field), []).append(element)
-            case Remove(field, element):
-                members.setdefault((REMOVE, field), []).append(element)
-            case Delete():
-                encoded.append([DELETE])
-    encoded.extend([code, field, sorted(elements)] for (code, field), elements in members.items())
-    return sorted(encoded, key=lambda operation: operation[:2])
+        if isinstance(operation, Set):
+            encoded.append((SET, operation.field, operation.value))
+        elif isinstance(operation, Delete):
+            encoded.append((DELETE,))
+        else:
+            code = ADD if isinstance(operation, Add) else REMOVE
+            members.setdefault((code, operation.field), []).append(operation.element)
+    encoded.extend((code, field, sorted(elements)) for (code, field), elements in members.items())
+    return encoded if len(encoded) == 1 else sorted(encoded, key=_CODE_AND_FIELD)
+
+
+_CODE_AND_FIELD = itemgetter(slice(2))
 
 
 # --- decoding: everything is checked, whoever sent it
+
+DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def decode_header(data: bytes) -> Header:
@@ -126,38 +128,57 @@ def _decode_header_once(data: bytes) -> Header:
     return _decode_header(data)
 
 
+Seq = Annotated[int, Meta(ge=1, le=SEQ_MAX)]
+Hash = Annotated[bytes, Meta(min_length=HASH_BYTES, max_length=HASH_BYTES)]
+Vector = Annotated[list[tuple[str, Seq]], Meta(max_length=ORIGINS_MAX)]
+Mark = Annotated[bytes, Meta(min_length=MARK_BYTES, max_length=MARK_BYTES)]
+
+
+class _HeaderFields(msgspec.Struct, array_like=True):
+    """A header's shape. What comes after these fields is of a later version, and let be."""
+
+    format: Annotated[int, Meta(ge=1, le=255)]
+    flags: Annotated[int, Meta(ge=0, le=0xFFFF_FFFF)]
+    origin: str
+    seq: Seq
+    stream: str
+    timestamp: Annotated[int, Meta(ge=0)]
+    context: Vector
+    previous: Hash
+    body_hash: Hash
+    place: tuple[Annotated[int, Meta(ge=0)], Annotated[int, Meta(ge=1, le=TRANSACTION_EVENTS_MAX)]]
+    seen: Annotated[list[tuple[str, Seq, Mark]], Meta(max_length=ORIGINS_MAX)]
+
+
+_decode_fields = msgspec.msgpack.Decoder(_HeaderFields).decode
+
+
 def _decode_header(data: bytes) -> Header:
-    fields = unpack(data)
-    if not isinstance(fields, list) or len(fields) < 11:
-        raise Malformed("a header is an array of at least 11")
-    format_, flags, origin, seq, stream, timestamp, context, previous, body_hash, place, seen = fields[:11]
-    _require(is_count(format_, 255) and format_ > 0, "format")
-    _require(is_count(flags, 0xFFFF_FFFF), "flags")
-    _require(is_origin(origin), "origin")
-    _require(is_count(seq, SEQ_MAX) and seq > 0, "seq")
     try:
-        check_stream(stream)
+        fields = _decode_fields(data)
+    except DECODE_ERRORS as error:
+        raise Malformed(f"not a header: {error}"[:200]) from None
+    _require(is_origin(fields.origin), "origin")
+    try:
+        check_stream(fields.stream)
     except Invalid as error:
         raise Malformed(f"a header's stream: {error.detail}") from None
-    _require(is_count(timestamp, TIMESTAMP_MAX), "timestamp")
-    _require(_is_bytes(previous, HASH_BYTES), "previous")
-    _require(_is_bytes(body_hash, HASH_BYTES), "body hash")
-    _require(isinstance(place, list) and len(place) == 2, "place in its transaction")
-    index, count = place
-    _require(is_count(count, TRANSACTION_EVENTS_MAX) and is_count(index, count - 1), "place in its transaction")
+    _require(fields.timestamp <= TIMESTAMP_MAX, "timestamp")
+    index, count = fields.place
+    _require(index < count, "place in its transaction")
     return Header(
-        format_,
-        flags,
-        origin,
-        seq,
-        stream,
-        timestamp,
-        decode_vector(context),
-        previous,
-        body_hash,
+        fields.format,
+        fields.flags,
+        fields.origin,
+        fields.seq,
+        fields.stream,
+        fields.timestamp,
+        _checked_vector(fields.context),
+        fields.previous,
+        fields.body_hash,
         index,
         count,
-        _decode_seen(seen),
+        _checked_seen(fields.seen) if fields.seen else (),
     )
 
 
@@ -166,28 +187,51 @@ def decode_vector(entries: Any) -> dict[str, int]:
 
     Raises: Malformed.
     """
-    _require(isinstance(entries, list) and len(entries) <= ORIGINS_MAX, "vector")
+    try:
+        return _checked_vector(msgspec.convert(entries, Vector))
+    except msgspec.ValidationError as error:
+        raise Malformed(f"not a vector: {error}") from None
+
+
+def _checked_vector(entries: list[tuple[str, int]]) -> dict[str, int]:
     before = ""
-    for entry in entries:
-        _require(isinstance(entry, list) and len(entry) == 2, "vector")
-        origin, seq = entry
-        _require(is_origin(origin) and is_count(seq, SEQ_MAX) and seq > 0 and origin > before, "vector")
+    for origin, _ in entries:
+        _require(is_origin(origin) and origin > before, "vector")
         before = origin
     return dict(entries)
 
 
-def _decode_seen(entries: Any) -> tuple[Seen, ...]:
-    _require(isinstance(entries, list) and len(entries) <= ORIGINS_MAX, "seen")
-    for entry in entries:
-        _require(isinstance(entry, list) and len(entry) == 3, "seen")
-        origin, seq, mark = entry
-        _require(is_origin(origin) and is_count(seq, SEQ_MAX) and seq > 0 and _is_bytes(mark, MARK_BYTES), "seen")
-    _require_sorted([entry[0] for entry in entries], "seen")
+def _checked_seen(entries: list[tuple[str, int, bytes]]) -> tuple[Seen, ...]:
+    before = ""
+    for origin, _, _ in entries:
+        _require(is_origin(origin) and origin > before, "seen")
+        before = origin
     return tuple(Seen(*entry) for entry in entries)
 
 
+class _RequestFields(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    key: str
+    fingerprint: Annotated[bytes, Meta(min_length=FINGERPRINT_BYTES, max_length=FINGERPRINT_BYTES)]
+    held: Vector | None
+
+
+class _BodyFields(msgspec.Struct, array_like=True):
+    """A body's shape. What comes after these fields is of a later version, and let be."""
+
+    salt: Annotated[bytes, Meta(min_length=SALT_BYTES, max_length=SALT_BYTES)]
+    key_id: None
+    operations: Annotated[list[list[Any]], Meta(min_length=1)]
+    actor: str
+    request: _RequestFields | None
+    occurred_at: str | None
+    source: tuple[str, int | str] | None
+
+
+_decode_body_fields = msgspec.msgpack.Decoder(_BodyFields).decode
+
+
 def decode_body(header: Header, data: bytes) -> Body | None:
-    """Read the body of an event; None where its format or flags are not known here.
+    """Read the body of an event; None where its format, flags, key or operations are not known here.
 
     Raises: Malformed, saying what is wrong.
     """
@@ -195,74 +239,68 @@ def decode_body(header: Header, data: bytes) -> Body | None:
         raise Malformed("a body does not have the hash that its header names")
     if header.format != FORMAT or header.flags:
         return None
-    fields = unpack(data)
-    if not isinstance(fields, list) or len(fields) < 7:
-        raise Malformed("a body is an array of at least 7")
-    salt, key_id, operations, actor, request, occurred_at, source = fields[:7]
-    if key_id is not None:
-        return None
-    _require(_is_bytes(salt, SALT_BYTES), "salt")
-    _require(occurred_at is None or isinstance(occurred_at, str), "occurred_at")
     try:
-        check_text(actor, "actor", ACTOR_BYTES_MAX)
-        if occurred_at is not None:
-            check_text(occurred_at, "occurred_at", OCCURRED_AT_BYTES_MAX)
-        decoded = _decode_operations(operations)
-        return Body(salt, decoded, actor, _decode_request(request), occurred_at, _decode_source(source))
+        fields = _decode_body_fields(data)
+    except DECODE_ERRORS as error:
+        if _is_under_a_key(data):
+            return None
+        raise Malformed(f"not a body: {error}"[:200]) from None
+    try:
+        check_text(fields.actor, "actor", ACTOR_BYTES_MAX)
+        if fields.occurred_at is not None:
+            check_text(fields.occurred_at, "occurred_at", OCCURRED_AT_BYTES_MAX)
+        return Body(
+            fields.salt,
+            _decode_operations(fields.operations, data),
+            fields.actor,
+            None if fields.request is None else _checked_request(fields.request),
+            fields.occurred_at,
+            None if fields.source is None else check_source(*fields.source),
+        )
     except Invalid as error:
         raise Malformed(f"a body's {error}") from None
 
 
-def _decode_request(request: Any) -> Request | None:
-    if request is None:
-        return None
-    _require(isinstance(request, list) and len(request) == 3, "request")
-    key, fingerprint, held = request
-    check_text(key, "request key", IDEMPOTENCY_KEY_BYTES_MAX)
-    _require(_is_bytes(fingerprint, FINGERPRINT_BYTES), "request fingerprint")
-    return Request(key, fingerprint, None if held is None else decode_vector(held))
+def _is_under_a_key(data: bytes) -> bool:
+    """Whether the body is one that a later version has encrypted."""
+    fields = unpack(data)
+    return isinstance(fields, list) and len(fields) >= 7 and fields[1] is not None
 
 
-def _decode_source(source: Any) -> Source | None:
-    if source is None:
-        return None
-    _require(isinstance(source, list) and len(source) == 2, "source")
-    return check_source(*source)
+def _checked_request(fields: _RequestFields) -> Request:
+    check_text(fields.key, "request key", IDEMPOTENCY_KEY_BYTES_MAX)
+    return Request(fields.key, fields.fingerprint, None if fields.held is None else _checked_vector(fields.held))
 
 
-def _decode_operations(operations: Any) -> tuple[Operation, ...] | None:
-    _require(isinstance(operations, list) and bool(operations), "operations")
+def _decode_operations(operations: list[list[Any]], data: bytes) -> tuple[Operation, ...] | None:
     decoded: list[Operation] = []
+    nested = False
     for operation in operations:
-        _require(isinstance(operation, list) and bool(operation) and is_count(operation[0], 0xFFFF), "operation")
-        if operation[0] not in KNOWN_OPERATIONS:
+        code = operation[0] if operation else None
+        _require(is_count(code, 0xFFFF), "operation")
+        if code not in KNOWN_OPERATIONS:
             return None
-        decoded.extend(_decode_operation(operation))
+        if code == DELETE:
+            _require(len(operation) == 1, "operation")
+            decoded.append(Delete())
+            continue
+        _require(len(operation) == 3, "operation")
+        _, field, value = operation
+        if code == SET:
+            decoded.append(Set(field, value))
+            nested = nested or isinstance(value, dict | list)
+        else:
+            _require(isinstance(value, list) and bool(value), "operation")
+            kind = Add if code == ADD else Remove
+            decoded.extend([kind(field, element) for element in value])
+    if nested:
+        unpack(data)  # a value that holds a key twice is no value
     return check_operations(decoded)
-
-
-def _decode_operation(operation: list[Any]) -> list[Operation]:
-    match operation:
-        case [code] if code == DELETE:
-            return [Delete()]
-        case [code, field, value] if code == SET:
-            return [Set(field, value)]
-        case [code, field, list(elements)] if elements and code in (ADD, REMOVE):
-            return [Add(field, element) if code == ADD else Remove(field, element) for element in elements]
-    raise Malformed("a body's operations: one of a known number has an unknown shape")
-
-
-def _is_bytes(value: object, size: int) -> bool:
-    return isinstance(value, bytes) and len(value) == size
 
 
 def _require(holds: bool, what: str) -> None:
     if not holds:
         raise Malformed(f"an event's {what} has the wrong shape")
-
-
-def _require_sorted(origins: list[str], what: str) -> None:
-    _require(all(first < second for first, second in pairwise(origins)), what)
 
 
 def check_size(encoded: Encoded) -> None:

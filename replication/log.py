@@ -5,24 +5,23 @@ from replication import tables
 from replication.batch import Batch
 from replication.cells import fold_into
 from replication.event import Body, Encoded, Header, meaning
-from replication.tables import LogRow, RequestRow
+from replication.tables import RequestRow
 
 
-def append(batch: Batch, header: Header, encoded: Encoded, body: Body | None) -> None:
-    """Append an event whose predecessors, in its origin and its context, are held. Everything was checked."""
-    batch.mirror.position += 1
+def append(batch: Batch, header: Header, chain: bytes, encoded: Encoded, body: Body | None) -> None:
+    """Append an event whose predecessors, in its origin and its context, are held. Everything was checked.
+
+    Shape: `chain` is the hash of its header.
+    """
     row = batch.stream_to_change(header.stream)
-    earlier = row.vector.get(header.origin, 0)
-    log_row = LogRow(batch.mirror.position, earlier, encoded.chain, encoded)
+    batch.put_event(header, chain, encoded, row)
     event = meaning(header, body)
     if event is None:
         row.opaque = True
     elif not row.opaque:
         fold_into(batch, header.stream, row, event)
-    batch.put_event(header.dot, header.timestamp, row, log_row)
     row.vector[header.origin] = header.seq
     row.size += encoded.size
-    batch.put_prefixes(header.stream, header.dot)
     if body is not None and header.index == 0:
         _note_request(batch, header, body)
 

@@ -1,21 +1,23 @@
-"""msgpack, strictly: one value and nothing after it, text that is UTF-8, maps whose keys are distinct strings."""
+"""msgpack: our own values fast, others' strictly.
 
+What we write ourselves is packed and unpacked by msgspec, which makes the bytes that msgpack makes, in less time. What
+somebody else wrote is read by msgpack with every pair of a map in sight: one value and nothing after it, text that is
+UTF-8, maps whose keys are distinct strings.
+"""
+
+from collections.abc import Callable
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]  # it ships no annotations, and there are no stubs
+import msgspec
 
 from replication.errors import Malformed
 
+pack: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
+"""Encode our own value."""
 
-def pack(value: Any) -> bytes:
-    """Encode our own value."""
-    packed: bytes = msgpack.packb(value)
-    return packed
-
-
-def unpack_own(data: bytes) -> Any:
-    """Decode what `pack` wrote into our own store."""
-    return msgpack.unpackb(data)
+unpack_own: Callable[[bytes], Any] = msgspec.msgpack.Decoder().decode
+"""Decode what `pack` wrote into our own store."""
 
 
 def unpack(data: bytes) -> Any:

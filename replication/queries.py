@@ -211,7 +211,7 @@ def stream_log(snapshot: Snapshot, name: str, after: Order, limit: int) -> tuple
         raise UnknownStream(name, {})
     page: list[StoredEvent] = []
     timestamp, origin, seq = after
-    start = tables.history_key(row.number, timestamp, Dot(origin, seq + 1))
+    start = tables.history_key(row.number, timestamp, origin, seq + 1)
     size = 0
     for _, dot in snapshot.history(row.number, start):
         if len(page) == limit or size >= PAGE_BYTES_MAX:

@@ -42,7 +42,7 @@ def _refold(batch: Batch, name: str) -> None:
     for key, _ in batch.walk("elements", tables.number_key(row.number), tables.number_key(row.number)):
         batch.put_additions(key, ())
     row.opaque = False
-    row.registers, row.cleared = {}, {}
+    row.stored, row.conflicts, row.cleared = {}, 0, {}
     row.sets = dict.fromkeys(row.sets, 0)
     vector, row.vector = row.vector, {}
     for _, dot, event in events_of(batch, row):

@@ -36,7 +36,9 @@ class Snapshot:
 
     def origin(self, number: int) -> str:
         name = self._names.get(number)
-        if name is None and self._heads is not None:
+        if name is not None:
+            return name
+        if self._heads is not None:
             self._names = {head.number: origin for origin, head in self._heads.items()}
             name = self._names.get(number)
         if name is None:

@@ -4,7 +4,9 @@ One rule for every way a name comes in: segments joined by `/`, each of them non
 characters and not `.` or `..`; no Unicode normalisation, so that equal names are equal bytes in every region.
 """
 
+import re
 import unicodedata
+from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes
 
 from replication.errors import Invalid
@@ -12,6 +14,9 @@ from replication.limits import STREAM_NAME_BYTES_MAX, STREAM_SEGMENTS_MAX
 
 ROOT = ""
 HEXADECIMAL = frozenset(b"0123456789abcdefABCDEF")
+_SEGMENT = r"[A-Za-z0-9_@~-][A-Za-z0-9_@~.-]*"
+PLAIN = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT}){{0,{STREAM_SEGMENTS_MAX - 1}}}")
+"""Names that are right, and the same percent-encoded, at a glance: most of them. The rest are looked at closely."""
 
 
 def check_stream(name: object, field: str = "stream") -> str:
@@ -21,6 +26,8 @@ def check_stream(name: object, field: str = "stream") -> str:
     """
     if not isinstance(name, str):
         raise Invalid(field, "must be a string")
+    if PLAIN.fullmatch(name) and len(name) <= STREAM_NAME_BYTES_MAX:
+        return name
     try:
         size = len(name.encode())
     except UnicodeEncodeError:
@@ -66,6 +73,9 @@ def parse_path(raw: bytes, field: str = "stream") -> str:
 
     Raises: Invalid, naming `field`.
     """
+    name = raw.decode("ascii", "replace")
+    if PLAIN.fullmatch(name) and len(name) <= STREAM_NAME_BYTES_MAX:
+        return name
     segments = [_decode_segment(segment, field) for segment in raw.split(b"/")]
     if any("/" in segment for segment in segments):
         raise Invalid(field, "has a segment with an encoded '/'")
@@ -88,7 +98,12 @@ def format_path(name: str) -> str:
     return quote(name, safe="/~!$&'()*+,;=:@-._")
 
 
-def ancestors(stream: str) -> list[str]:
+def ancestors(stream: str) -> tuple[str, ...]:
     """Every prefix that the stream lies below, from the root down."""
-    segments = stream.split("/")
-    return [ROOT] + ["/".join(segments[:depth]) + "/" for depth in range(1, len(segments))]
+    return _prefixes_down_to(stream[: stream.rfind("/") + 1])
+
+
+@lru_cache(maxsize=1024)
+def _prefixes_down_to(prefix: str) -> tuple[str, ...]:
+    segments = prefix.split("/")
+    return (ROOT, *("/".join(segments[:depth]) + "/" for depth in range(1, len(segments))))

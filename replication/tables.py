@@ -18,17 +18,20 @@ found at a cost of just that.
 """
 
 import struct
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
+
+import msgspec
 
 from crdt.dot import Dot
 from crdt.observed_remove_set import Additions
+from crdt.operations import JSON
 from crdt.register import Register, Write
+from crdt.version_vector import VersionVector
 from replication.event import Encoded, digest
 from replication.packing import pack, unpack_own
 
-STORE_FORMAT = 1
+STORE_FORMAT = 2
 TABLES = ("log", "streams", "history", "elements", "requests", "conflicted", "purge", "origins", "meta")
 
 _ORIGIN_NUMBER = struct.Struct(">I")
@@ -49,7 +52,7 @@ class OriginNames(Protocol):
     def origin_number(self, origin: str) -> int: ...
 
 
-class Head(NamedTuple):
+class Head(msgspec.Struct, frozen=True):
     """The newest event of an origin, as the `origins` table holds it."""
 
     number: int
@@ -77,33 +80,61 @@ class RequestRow(NamedTuple):
     at_ms: int
 
 
-@dataclass(slots=True)
-class StreamRow:
+StoredWrite = tuple[int, int, int, JSON]
+"""A live write as its row holds it: timestamp, number of its origin, seq, value."""
+
+
+class StreamRow(msgspec.Struct):
     """Everything about a stream but its elements: one get reads it.
 
-    Shape: `sets` holds each set field's count of members; a field's number in element keys is its place there.
-    `size` is the row's bytes when it was read, and an upper bound of what it grew by since.
+    Shape: `stored` holds each register's live writes, greatest first, as they are stored: an event reads and writes
+    the few that it touches; `conflicts` counts those with writes that lost. `sets` holds each set field's count of members; a field's number in element keys is its
+    place there. `size` is the row's bytes when it was read, and an upper bound of what it grew by since.
     """
 
     number: int
-    vector: dict[str, int] = field(default_factory=dict)
-    cleared: dict[str, int] = field(default_factory=dict)
-    registers: dict[str, Register] = field(default_factory=dict)
-    sets: dict[str, int] = field(default_factory=dict)
+    names: OriginNames
+    vector: dict[str, int] = {}
+    cleared: dict[str, int] = {}
+    stored: dict[str, Sequence[StoredWrite]] = {}
+    sets: dict[str, int] = {}
     opaque: bool = False
+    conflicts: int = 0
     size: int = 0
     was_conflicted: bool = False
-    field_numbers: dict[str, int] = field(default_factory=dict)
+    field_numbers: dict[str, int] = {}
 
     @property
     def exists(self) -> bool:
         """Whether the stream's answer is not empty."""
-        return any(self.sets.values()) or any(writes[0].value is not None for writes in self.registers.values())
+        return any(self.sets.values()) or any(writes[0][3] is not None for writes in self.stored.values())
 
     @property
-    def conflicted(self) -> bool:
-        """Whether a register has live writes that lost."""
-        return any(len(writes) > 1 for writes in self.registers.values())
+    def registers(self) -> dict[str, Register]:
+        """Every register's live writes."""
+        origin = self.names.origin
+        return {
+            name: tuple([Write(timestamp, origin(number), seq, value) for timestamp, number, seq, value in writes])
+            for name, writes in self.stored.items()
+        }
+
+    def concurrent(self, name: str, context: VersionVector) -> Register:
+        """One register's live writes that the context does not cover."""
+        left: list[Write] = []
+        for timestamp, number, seq, value in self.stored.get(name, ()):
+            origin = self.names.origin(number)
+            if seq > context.get(origin, 0):
+                left.append(Write(timestamp, origin, seq, value))
+        return tuple(left)
+
+    def put_register(self, name: str, register: Register) -> None:
+        """Replace a register's live writes; without any, it is gone."""
+        number, stored = self.names.origin_number, self.stored
+        self.conflicts += (len(register) > 1) - (len(stored.get(name, ())) > 1)
+        if register:
+            stored[name] = [(timestamp, number(origin), seq, value) for timestamp, origin, seq, value in register]
+        else:
+            stored.pop(name, None)
 
     def number_field(self, name: str) -> int:
         """The set field's number, given now if it had none."""
@@ -126,13 +157,13 @@ def decode_origin(key: bytes, row: bytes) -> tuple[str, Head]:
     return origin, Head(_ORIGIN_NUMBER.unpack(key)[0], seq, chain, position, timestamp)
 
 
-def log_key(number: int, seq: int) -> bytes:
-    return _LOG_KEY.pack(number, seq)
+log_key: Callable[[int, int], bytes] = _LOG_KEY.pack
+"""The key of an event's row, from its origin's number and its seq."""
 
 
-def encode_log(row: LogRow) -> bytes:
-    header, body = row.encoded.header, row.encoded.body
-    return _LOG_ROW.pack(row.position, row.earlier, row.chain, len(header)) + header + body
+def encode_log(position: int, earlier: int, chain: bytes, encoded: Encoded) -> bytes:
+    header, body = encoded
+    return _LOG_ROW.pack(position, earlier, chain, len(header)) + header + body
 
 
 def decode_log(data: bytes) -> LogRow:
@@ -146,33 +177,17 @@ def stream_key(name: str) -> bytes:
     return name.encode() or ROOT_KEY
 
 
-def encode_stream(row: StreamRow, names: OriginNames) -> bytes:
-    registers = {
-        name: [[write.timestamp, names.origin_number(write.origin), write.seq, write.value] for write in writes]
-        for name, writes in row.registers.items()
-    }
-    return pack(
-        [
-            row.number,
-            _flat(row.vector, names),
-            _flat(row.cleared, names),
-            registers,
-            list(row.sets.items()),
-            row.opaque,
-        ]
-    )
+def encode_stream(row: StreamRow) -> bytes:
+    vector, cleared = _flat(row.vector, row.names), _flat(row.cleared, row.names)
+    return pack((row.number, vector, cleared, row.stored, row.sets, row.opaque, row.conflicts))
 
 
 def decode_stream(data: bytes, names: OriginNames) -> StreamRow:
-    number, vector, cleared, registers, sets, opaque = unpack_own(data)
-    live = {
-        name: tuple(Write(timestamp, names.origin(origin), seq, value) for timestamp, origin, seq, value in writes)
-        for name, writes in registers.items()
-    }
-    row = StreamRow(number, _unflat(vector, names), _unflat(cleared, names), live, dict(sets), opaque, len(data))
-    row.was_conflicted = row.conflicted
-    row.field_numbers = {name: place for place, name in enumerate(row.sets)}
-    return row
+    number, vector, cleared, stored, sets, opaque, conflicts = unpack_own(data)
+    numbers = {name: place for place, name in enumerate(sets)} if sets else {}
+    vector, cleared = _unflat(vector, names), _unflat(cleared, names)
+    size, conflicted = len(data), conflicts > 0
+    return StreamRow(number, names, vector, cleared, stored, sets, opaque, conflicts, size, conflicted, numbers)
 
 
 def encode_prefix(vector: dict[str, int], names: OriginNames) -> bytes:
@@ -183,8 +198,8 @@ def decode_prefix(data: bytes, names: OriginNames) -> dict[str, int]:
     return _unflat(unpack_own(data), names)
 
 
-def history_key(stream: int, timestamp: int, dot: Dot) -> bytes:
-    return _HISTORY_HEAD.pack(stream, timestamp) + dot.origin.encode() + _NUMBER.pack(dot.seq)
+def history_key(stream: int, timestamp: int, origin: str, seq: int) -> bytes:
+    return _HISTORY_HEAD.pack(stream, timestamp) + origin.encode() + _NUMBER.pack(seq)
 
 
 def split_history_key(key: bytes) -> tuple[int, Dot]:
@@ -252,12 +267,10 @@ def decode_purge(data: bytes) -> tuple[str, bytes]:
 
 
 def _flat(vector: dict[str, int], names: OriginNames) -> list[int]:
-    return [number for origin, seq in vector.items() for number in (names.origin_number(origin), seq)]
+    number = names.origin_number
+    return [place for origin, seq in vector.items() for place in (number(origin), seq)]
 
 
 def _unflat(flat: list[int], names: OriginNames) -> dict[str, int]:
-    return {names.origin(number): seq for number, seq in _pairs(flat)}
-
-
-def _pairs(flat: list[int]) -> Iterable[tuple[int, int]]:
-    return zip(flat[::2], flat[1::2], strict=True)
+    origin = names.origin
+    return {origin(number): seq for number, seq in zip(flat[::2], flat[1::2], strict=True)} if flat else {}

@@ -5,7 +5,7 @@ Checked where a value enters: from a client, and from a peer.
 
 from typing import Any
 
-from crdt.operations import JSON, Add, Delete, Operation, Remove, Set
+from crdt.operations import JSON, Add, Delete, Operation, Set
 from replication.errors import Invalid
 from replication.limits import ELEMENT_BYTES_MAX, FIELD_BYTES_MAX, OPERATIONS_MAX, VALUE_DEPTH_MAX
 
@@ -25,6 +25,8 @@ def check_text(text: object, field: str, bytes_max: int, *, empty: bool = False)
     """
     if not isinstance(text, str):
         raise Invalid(field, "must be a string")
+    if text and text.isascii() and len(text) <= bytes_max:
+        return text
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
@@ -41,6 +43,8 @@ def check_value(value: Any, field: str, depth: int = 0) -> JSON:
 
     Raises: Invalid, naming the field down to the part that is wrong.
     """
+    if type(value) is str and value.isascii():
+        return value
     match value:
         case None | bool():
             pass
@@ -85,23 +89,20 @@ def check_operations(operations: list[Operation]) -> tuple[Operation, ...]:
         raise Invalid("", "the event is empty: give at least one of set, add, remove, delete")
     if len(operations) > OPERATIONS_MAX:
         raise Invalid("", f"the event touches {len(operations)} cells; at most {OPERATIONS_MAX} are allowed")
-    if len(operations) > 1 and any(isinstance(operation, Delete) for operation in operations):
-        raise Invalid("delete", "stands alone in its event")
     cells: set[tuple[str, ...]] = set()
     for operation in operations:
-        match operation:
-            case Set(field, value):
-                check_text(field, "set", FIELD_BYTES_MAX)
-                check_value(value, f"set.{field}")
-                cell: tuple[str, ...] = (field,)
-            case Add(field, element) | Remove(field, element):
-                kind = "add" if isinstance(operation, Add) else "remove"
-                check_text(field, kind, FIELD_BYTES_MAX)
-                check_text(element, f"{kind}.{field}", ELEMENT_BYTES_MAX)
-                cell = (field, element)
-            case Delete():
-                cell = ()
+        cell: tuple[str, ...] = ()
+        if isinstance(operation, Set):
+            field = check_text(operation.field, "set", FIELD_BYTES_MAX)
+            check_value(operation.value, f"set.{field}")
+            cell = (field,)
+        elif not isinstance(operation, Delete):
+            kind = "add" if isinstance(operation, Add) else "remove"
+            field = check_text(operation.field, kind, FIELD_BYTES_MAX)
+            cell = (field, check_text(operation.element, f"{kind}.{field}", ELEMENT_BYTES_MAX))
         if cell in cells:
             raise Invalid(".".join(cell), "the event touches this cell twice")
         cells.add(cell)
+    if () in cells and len(cells) > 1:
+        raise Invalid("delete", "stands alone in its event")
     return tuple(operations)

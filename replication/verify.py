@@ -195,6 +195,8 @@ class _Verification:
     def _check_cells(self, name: str, row: StreamRow, live: dict[str, Register], additions: Additions) -> None:
         if dict(sorted(row.registers.items())) != live:
             self.report.wrong(f"the registers of stream {name!r} are not what its log says")
+        if row.conflicts != sum(len(writes) > 1 for writes in live.values()):
+            self.report.wrong(f"stream {name!r} does not count its conflicts")
         stored: Additions = {}
         for field_name in row.sets:
             for element, dots in self.snapshot.members(row, field_name):
@@ -242,7 +244,7 @@ class _Verification:
     def _check_indexes(self, rows: dict[str, bytes]) -> None:
         names = [name for name in rows if not is_prefix(name)]
         streams = {name: tables.decode_stream(rows[name], self.snapshot) for name in names}
-        conflicted = {name for name, row in streams.items() if row.conflicted}
+        conflicted = {name for name, row in streams.items() if row.conflicts}
         if {key.decode() for key, _ in self.snapshot.walk("conflicted")} != conflicted:
             self.report.wrong("the index of conflicts is not that of the streams")
         numbers = {row.number for row in streams.values()}

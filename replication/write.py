@@ -7,11 +7,13 @@ before all have passed, so a refused command leaves the batch as it was (I8).
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import msgspec
+
 from crdt.dot import Dot
 from crdt.hybrid_clock import TIMESTAMP_MAX, milliseconds, next_timestamp
 from crdt.operations import JSON, Add, Operation, Set
 from crdt.register import Register
-from crdt.version_vector import VersionVector, cut, includes, join
+from crdt.version_vector import VersionVector, cut, includes
 from replication import tables
 from replication.batch import Batch
 from replication.command import Command, Draft, Written, WrittenEvent
@@ -41,21 +43,20 @@ from replication.values import check_operations
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """What a write needs beside the batch. Shape: `salt` draws an event body's salt from its dot."""
+    """What a write needs beside the batch. Shape: `salt` draws an event body's salt, from origin and seq."""
 
     cluster: str
     max_drift_ms: int
-    salt: Callable[[Dot], bytes]
+    salt: Callable[[str, int], bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
+class _Plan(msgspec.Struct, frozen=True):
     """One event that passed every check but those of size."""
 
     stream: str
     operations: tuple[Operation, ...]
-    context: VersionVector
-    held: VersionVector
+    context: dict[str, int]
+    held: dict[str, int]
 
 
 def write(batch: Batch, command: Command, writer: Writer, now_ms: int) -> Written:
@@ -66,25 +67,27 @@ def write(batch: Batch, command: Command, writer: Writer, now_ms: int) -> Writte
     repeated = _repeated(batch, command, now_ms)
     if repeated is not None:
         return repeated
-    _check_conditions(batch, command)
+    if command.expect or command.absent or command.present:
+        _check_conditions(batch, command)
     plans = [_plan(batch, draft) for draft in command.drafts]
     timestamp = _stamp(batch, writer, now_ms)
-    batch.check_room_for(batch.mirror.origin)
     events = _encode(batch, command, plans, timestamp, writer)
     _check_sizes(batch, events)
-    for header, encoded, body in events:
-        append(batch, header, encoded, body)
+    for event in events:
+        append(batch, event.header, event.chain, event.encoded, event.body)
     return Written(
-        timestamp,
-        tuple(_written(header, plan.held) for plan, (header, _, _) in zip(plans, events, strict=True)),
+        timestamp, tuple([_written(event.header, plan.held) for plan, event in zip(plans, events, strict=True)])
     )
 
 
 def _written(header: Header, held: VersionVector) -> WrittenEvent:
-    dot = {header.origin: header.seq}
-    exact = held.get(header.origin, 0) == header.context.get(header.origin, 0)
-    context = join(header.context, dot) if exact else None
-    return WrittenEvent(header.stream, header.dot, join(held, dot), context)
+    origin, seq = header.origin, header.seq
+    vector = {**held, origin: seq}
+    context: VersionVector | None = vector
+    if header.context is not held:
+        exact = held.get(origin, 0) == header.context.get(origin, 0)
+        context = {**header.context, origin: seq} if exact else None
+    return WrittenEvent(header.stream, Dot(origin, seq), vector, context)
 
 
 def _repeated(batch: Batch, command: Command, now_ms: int) -> Written | None:
@@ -150,7 +153,7 @@ def _plan(batch: Batch, draft: Draft) -> _Plan:
     row = batch.stream(draft.stream)
     if row is not None and row.opaque:
         raise Unfoldable(draft.stream)
-    held: VersionVector = dict(row.vector) if row else {}
+    held = row.vector.copy() if row else {}
     context = held
     if draft.context is not None:
         if not includes(batch.mirror.vector, draft.context):
@@ -191,22 +194,31 @@ def _stamp(batch: Batch, writer: Writer, now_ms: int) -> int:
     return timestamp
 
 
-def _encode(
-    batch: Batch, command: Command, plans: list[_Plan], timestamp: int, writer: Writer
-) -> list[tuple[Header, Encoded, Body]]:
+class _New(msgspec.Struct, frozen=True):
+    """One event that may be appended, if it is not too large."""
+
+    header: Header
+    chain: bytes
+    encoded: Encoded
+    body: Body
+
+
+def _encode(batch: Batch, command: Command, plans: list[_Plan], timestamp: int, writer: Writer) -> list[_New]:
     origin = batch.mirror.origin
     head = batch.heads.get(origin)
+    if head is None:
+        batch.check_room_for(origin)
     seq = head.seq if head else 0
     previous = head.chain if head else genesis(writer.cluster, origin)
-    seen = _seen(batch, origin)
-    events: list[tuple[Header, Encoded, Body]] = []
+    seen = () if head and head.position == batch.mirror.position else _seen(batch, origin)
+    events: list[_New] = []
     for index, plan in enumerate(plans):
         seq += 1
         body = Body(
-            writer.salt(Dot(origin, seq)),
+            writer.salt(origin, seq),
             plan.operations,
             command.actor,
-            _request(command, plan),
+            None if command.request is None else _request(command.request, plan),
             command.occurred_at,
             command.source,
         )
@@ -215,16 +227,14 @@ def _encode(
             FORMAT, 0, origin, seq, plan.stream, timestamp, plan.context, previous,
             digest(body_bytes), index, len(plans), seen if index == 0 else (),
         )  # fmt: skip
-        encoded = Encoded(encode_header(header), body_bytes)
-        previous = encoded.chain
-        events.append((header, encoded, body))
+        header_bytes = encode_header(header)
+        previous = digest(header_bytes)
+        events.append(_New(header, previous, Encoded(header_bytes, body_bytes), body))
     return events
 
 
-def _request(command: Command, plan: _Plan) -> Request | None:
-    if command.request is None:
-        return None
-    key, fingerprint = command.request
+def _request(request: tuple[str, bytes], plan: _Plan) -> Request:
+    key, fingerprint = request
     return Request(key, fingerprint, None if plan.held == plan.context else plan.held)
 
 
@@ -239,21 +249,23 @@ def _seen(batch: Batch, origin: str) -> tuple[Seen, ...]:
     )
 
 
-def _check_sizes(batch: Batch, events: list[tuple[Header, Encoded, Body]]) -> None:
-    for header, encoded, body in events:
-        if encoded.size > EVENT_BYTES_MAX:
-            raise TooLarge(f"the event has {encoded.size} bytes; at most {EVENT_BYTES_MAX} are allowed")
-        row = batch.stream(header.stream)
-        if row is not None and row.size + encoded.size > STREAM_ROW_BYTES_MAX:
-            _check_row(batch, header.stream, row, body)
-    size = sum(encoded.size for _, encoded, _ in events)
+def _check_sizes(batch: Batch, events: list[_New]) -> None:
+    size = 0
+    for event in events:
+        event_size = event.encoded.size
+        size += event_size
+        if event_size > EVENT_BYTES_MAX:
+            raise TooLarge(f"the event has {event_size} bytes; at most {EVENT_BYTES_MAX} are allowed")
+        row = batch.stream(event.header.stream)
+        if row is not None and row.size + event_size > STREAM_ROW_BYTES_MAX:
+            _check_row(batch, event.header.stream, row, event.body)
     if size > TRANSACTION_BYTES_MAX:
         raise TooLarge(f"the transaction has {size} bytes; at most {TRANSACTION_BYTES_MAX} are allowed")
 
 
 def _check_row(batch: Batch, stream: str, row: StreamRow, body: Body) -> None:
     """The row's size is only bounded from above while events are added to it: measure it, and what this one adds."""
-    row.size = len(tables.encode_stream(row, batch))
+    row.size = len(tables.encode_stream(row))
     added = [
         [operation.field, operation.value] if isinstance(operation, Set) else [operation.field]
         for operation in body.operations or ()

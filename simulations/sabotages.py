@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import lmdb
+import msgspec
 import trio
 
 import crdt.fold
@@ -24,7 +25,7 @@ import replication.replica
 import replication.write
 from crdt.dot import Dot
 from crdt.observed_remove_set import Additions
-from crdt.register import Register, Write, unobserved
+from crdt.register import Register, Write
 from crdt.version_vector import VersionVector, join
 from node.errors import BadArguments
 from node.service import Node
@@ -41,7 +42,6 @@ from replication.queries import missing
 from replication.replica import Replica
 from replication.snapshot import Snapshot
 from replication.store import Meta, Mirror, Store
-from replication.tables import LogRow, StreamRow
 from replication.tokens import format_token as format_token_in_full
 from simulations.world.disk import Condition, Crash, SimulatedDisk, SimulatedStore
 
@@ -56,16 +56,15 @@ class Sabotage(NamedTuple):
 
 
 def _tie_by_arrival() -> list[Replacement]:
-    def written(register: Register, context: VersionVector, write: Write) -> Register:
-        live = (write, *unobserved(register, context))
-        return tuple(sorted(live, key=lambda one: one.timestamp, reverse=True))
+    def written(concurrent: Register, write: Write) -> Register:
+        return tuple(sorted((write, *concurrent), key=lambda one: one.timestamp, reverse=True))
 
     return [(crdt.fold, "written", written)]
 
 
 def _loser_forgotten() -> list[Replacement]:
-    def written(register: Register, context: VersionVector, write: Write) -> Register:
-        return (max((write, *unobserved(register, context)), key=lambda one: one[:3]),)
+    def written(concurrent: Register, write: Write) -> Register:
+        return (max((write, *concurrent), key=lambda one: one[:3]),)
 
     return [(crdt.fold, "written", written)]
 
@@ -97,10 +96,10 @@ def _purge_takes_all() -> list[Replacement]:
 def _no_clock_merge() -> list[Replacement]:
     real = Batch.put_event
 
-    def put_event(batch: Batch, dot: Dot, timestamp: int, stream: StreamRow, row: LogRow) -> None:
+    def put_event(batch: Batch, header: Header, *rest: Any) -> None:
         before = batch.mirror.clock
-        real(batch, dot, timestamp, stream, row)
-        if dot.origin != batch.mirror.origin:
+        real(batch, header, *rest)
+        if header.origin != batch.mirror.origin:
             batch.mirror.clock = before
 
     return [(Batch, "put_event", put_event)]
@@ -152,7 +151,7 @@ def _heads_lag_on_disk() -> list[Replacement]:
             snapshot = Snapshot(store, transaction)
             before = snapshot.event(Dot(origin, head.seq - 1))
             assert before is not None
-            mirror.heads[origin] = head._replace(seq=head.seq - 1, chain=before.chain)
+            mirror.heads[origin] = msgspec.structs.replace(head, seq=head.seq - 1, chain=before.chain)
         return mirror
 
     return [(Store, "read_mirror", read_mirror)]
@@ -186,7 +185,7 @@ def _transaction_cut() -> list[Replacement]:
 
     return [
         (replication.exchange, "_transactions", transactions),
-        (replication.admission, "_check_shape", lambda headers, transaction: None),
+        (replication.admission, "_check_shape", lambda headers, chains: None),
         (replication.admission, "_check_follows", _follows_within),
         (replication.admission, "_check_stamp", lambda first, seen, max_drift_ms, now_ms: None),
     ]

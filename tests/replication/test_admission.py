@@ -1,10 +1,10 @@
 """What a peer sends is checked here, whoever sent it: each reason, with nothing changed and the rest applied."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from crdt.hybrid_clock import COUNTER_BITS
 from crdt.operations import Set

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from replication import event, event_codec, limits
 from replication.command import Command, Draft
@@ -190,7 +191,6 @@ def test_a_transaction_of_known_and_unknown_arrives_whole(node: Make) -> None:
     header = decode_header(
         after(first, index=1, count=2, stream="u", timestamp=decode_header(first.header).timestamp).header
     )
-    from dataclasses import replace
 
     second = Encoded(encode_header(replace(header, body_hash=digest(body))), body)
     assert eu.apply([(first, second)]).events == 2

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from crdt.dot import Dot
 from replication import tables
@@ -64,7 +65,7 @@ def change_stream(name: str, **fields: object) -> Spoil:
         assert row is not None
         for field, value in fields.items():
             setattr(row, field, value)
-        put("streams", tables.stream_key(name), tables.encode_stream(row, snapshot))(snapshot)
+        put("streams", tables.stream_key(name), tables.encode_stream(row))(snapshot)
 
     return spoil
 
@@ -75,7 +76,7 @@ def first_row(table: str, spoil: Callable[[bytes, bytes], Spoil]) -> Spoil:
 
 def move_head(snapshot: Snapshot) -> None:
     origin, head = next(iter(snapshot.heads.items()))
-    row = tables.encode_origin(origin, head._replace(seq=head.seq - 1))
+    row = tables.encode_origin(origin, replace(head, seq=head.seq - 1))
     put("origins", tables.origin_key(head.number), row)(snapshot)
 
 
@@ -90,14 +91,15 @@ SPOILS: dict[str, tuple[Spoil, str]] = {
     "an event gone": (lambda snapshot: change_gone(snapshot, 2), "missing"),
     "a head moved": (move_head, "head"),
     "a vector ahead": (change_stream("users/4", vector={}), "its log at"),
-    "a register changed": (change_stream("x", registers={}), "registers"),
+    "a register changed": (change_stream("x", stored={}), "registers"),
+    "conflicts miscounted": (change_stream("x", conflicts=2), "count its conflicts"),
     "a count changed": (change_stream("groups/ops", sets={"members": 2}), "counts"),
     "a set cleared": (lambda snapshot: change_stream("groups/ops", cleared=snapshot.vector)(snapshot), "cleared"),
     "marked opaque": (change_stream("x", opaque=True), "foldable"),
     "a stream gone": (delete("streams", b"x"), "no row"),
     "a prefix gone": (delete("streams", b"users/"), "prefixes"),
     "a prefix behind": (put("streams", b"users/", pack([])), "vector of what lies below"),
-    "a stream too many": (put("streams", b"y", pack([99, [], [], {}, [], False])), "without events"),
+    "a stream too many": (put("streams", b"y", pack([99, [], [], {}, {}, False, 0])), "without events"),
     "two of one number": (change_stream("x", number=1), "share a number"),
     "a member gone": (first_row("elements", lambda key, _: delete("elements", key)), "sets of stream"),
     "a dead member kept": (
