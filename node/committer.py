@@ -3,14 +3,16 @@
 The writer (`node.disk`) asks for step after step: each takes everything that waits, runs the turn, and hands the
 outcomes back to trio. While a commit syncs, the next batch gathers; so the batch adapts to the load and no job waits
 for a timer. Between jobs the steps clear away what deletes left behind.
+
+A step is taken while trio's thread stands still, so the queue needs no lock.
 """
 
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+import outcome
 import trio
 
 from node.disk import Disk, HandBack
@@ -31,12 +33,17 @@ class TurnFailed(Refused):
     """A turn that our own mistake ended. It was rolled back whole."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Waiting:
+    """A job, and the task that waits for its outcome; none any more where that was cancelled."""
+
     job: Job
     size: int
-    done: trio.Event = field(default_factory=trio.Event)
-    outcome: Outcome | None = None
+    task: trio.lowlevel.Task | None
+
+    def give_up(self, raise_cancel: Callable[[], object]) -> trio.lowlevel.Abort:
+        self.task = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
 
 class Committer:
@@ -51,10 +58,11 @@ class Committer:
         self._clock = clock
         self._on_commit = on_commit
         self._queue: deque[_Waiting] = deque()
-        self._lock = threading.Lock()
         self._closing = False
         self._stuck = False  # the last turn came to nothing, so clearing away would too: the store is full, or failed
         self._writer = disk.start_writer(self._step)
+        if self._has_more:  # an earlier process had not cleared everything away
+            self._writer.wake()
 
     @property
     def waiting(self) -> int:
@@ -67,20 +75,17 @@ class Committer:
         A caller that is cancelled while it waits has not undone the job.
         Raises: Overloaded.
         """
-        waiting = _Waiting(job, size)
-        with self._lock:
-            if self._closing or len(self._queue) >= WAITING_MAX:
-                raise Overloaded("this node is shutting down" if self._closing else "too many writes wait")
-            self._queue.append(waiting)
+        if self._closing or len(self._queue) >= WAITING_MAX:
+            raise Overloaded("this node is shutting down" if self._closing else "too many writes wait")
+        waiting = _Waiting(job, size, trio.lowlevel.current_task())
+        self._queue.append(waiting)
         self._writer.wake()
-        await waiting.done.wait()
-        assert waiting.outcome is not None
-        return waiting.outcome
+        done: Outcome = await trio.lowlevel.wait_task_rescheduled(waiting.give_up)
+        return done
 
     async def close(self) -> None:
         """Do what waits, then end the writer."""
-        with self._lock:
-            self._closing = True
+        self._closing = True
         with trio.CancelScope(shield=True):
             await self._writer.close()
 
@@ -98,23 +103,27 @@ class Committer:
         self._stuck = self._replica.mirror is before
         appended = self._replica.mirror.position != before.position
 
-        def hand_back() -> None:
-            for waiting, outcome in zip(batch, outcomes, strict=True):
-                waiting.outcome = outcome
-                waiting.done.set()
+        def hand_back() -> bool:
+            for waiting, done in zip(batch, outcomes, strict=True):
+                if waiting.task is not None:
+                    trio.lowlevel.reschedule(waiting.task, outcome.Value(done))
             if appended:
                 self._on_commit()
+            return self._has_more
 
         return hand_back
 
+    @property
+    def _has_more(self) -> bool:
+        return bool(self._queue) or (self._replica.mirror.purging and not (self._stuck or self._closing))
+
     def _take(self) -> list[_Waiting] | None:
         """The next batch; empty where there is only clearing away to do; None where there is nothing."""
-        with self._lock:
-            if not self._queue:
-                return [] if self._replica.mirror.purging and not (self._stuck or self._closing) else None
-            batch = [self._queue.popleft()]
-            size = batch[0].size
-            while self._queue and len(batch) < BATCH_COMMANDS_MAX and size + self._queue[0].size <= BATCH_BYTES_MAX:
-                batch.append(self._queue.popleft())
-                size += batch[-1].size
-            return batch
+        if not self._queue:
+            return [] if self._has_more else None
+        batch = [self._queue.popleft()]
+        size = batch[0].size
+        while self._queue and len(batch) < BATCH_COMMANDS_MAX and size + self._queue[0].size <= BATCH_BYTES_MAX:
+            batch.append(self._queue.popleft())
+            size += batch[-1].size
+        return batch

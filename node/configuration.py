@@ -5,7 +5,7 @@ to this file by a test.
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -74,6 +74,13 @@ class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             " makes progress over links that break off, higher catches up faster.",
         ),
     ] = MESSAGE_TARGET_BYTES
+    http: Annotated[
+        Literal["httptools", "hypercorn"],
+        Meta(
+            description="What serves HTTP/1.1: `httptools`, this project's own protocol, or `hypercorn`, that"
+            " server's own, several times slower. Both answer alike."
+        ),
+    ] = "httptools"
     lost: Annotated[
         tuple[str, ...],
         Meta(

@@ -1,20 +1,75 @@
-"""hypercorn's connection, but for one thing: a client that stops reading cannot hold the node.
+"""The server's connections: hypercorn listens, speaks TLS and runs the application's life; the connection is ours.
 
-hypercorn shields every write from cancellation, so one stalled reader blocks it, and the shutdown, for ever. Here a
-write has a time, and may be cancelled; either way the connection is over then, since what was sent of the answer is
-not known.
+Either of two serves HTTP/1.1 on it. `httptools`: our own (`node.http1`), several times faster. `hypercorn`: its
+protocol on h11, as it is, but for a write that has a time and can be cancelled; hypercorn shields it, so that one
+reader that stalls would hold the shutdown for ever.
+
+Neither speaks HTTP/2: hypercorn's trio worker dies whole when clients vanish with streams in flight, and one
+connection must never end the process. It is not offered by ALPN, and refused by prior knowledge and by upgrade.
 """
 
-import trio
-from hypercorn.events import Closed, Event, RawData
-from hypercorn.trio import run
-from hypercorn.trio.tcp_server import TCPServer
+from collections.abc import Callable
+from typing import Any
 
+import h11
+import trio
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol import ProtocolWrapper
+from hypercorn.protocol.h11 import H2ProtocolAssumedError, H11Protocol
+from hypercorn.trio import run, tcp_server
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.utils import parse_socket_addr
+
+from node import http1
 from node.limits import WRITE_TIMEOUT_S
+
+
+class ServerConfig(Config):
+    """hypercorn's configuration, and which protocol serves HTTP/1.1."""
+
+    http = "httptools"
+    now_ms: Callable[[], int]
 
 
 class Connection(TCPServer):
     """One client's connection."""
+
+    async def run(self) -> None:
+        assert isinstance(self.config, ServerConfig)
+        if self.config.http == "hypercorn":
+            await super().run()
+            return
+        try:
+            await self._run_http1(self.config)
+        except OSError:
+            pass  # the client is gone
+        finally:
+            await self._close()
+
+    async def _run_http1(self, config: ServerConfig) -> None:
+        stream: Any = self.stream
+        socket, scheme = stream, "http"
+        if isinstance(stream, trio.SSLStream):
+            socket, scheme = stream.transport_stream, "https"
+            try:
+                with trio.fail_after(config.ssl_handshake_timeout):
+                    await stream.do_handshake()
+            except (trio.BrokenResourceError, trio.TooSlowError):
+                return
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "scheme": scheme,
+            "root_path": config.root_path,
+            "client": parse_socket_addr(socket.socket.family, socket.socket.getpeername()),
+            "server": parse_socket_addr(socket.socket.family, socket.socket.getsockname()),
+            "state": self.state,
+            "extensions": {},
+        }
+        app = self.app.app  # type: ignore[attr-defined]  # hypercorn's wrapper of ASGI applications, the only kind here
+        connection = http1.Connection(app, http1.Wire(stream), http1.Dates(config.now_ms), scope)
+        await connection.run(self.context.terminated.wait)
 
     async def protocol_send(self, event: Event) -> None:
         if not isinstance(event, RawData):
@@ -32,7 +87,32 @@ class Connection(TCPServer):
                 raise
 
 
+class _Http1Alone(H11Protocol):
+    """hypercorn's HTTP/1.1, which lets an upgrade to HTTP/2 be."""
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        if event.method == b"PRI":
+            raise H2ProtocolAssumedError(b"")
+
+
+class _Protocol(ProtocolWrapper):
+    """hypercorn's choice between protocols, of which there is one."""
+
+    def __init__(self, *arguments: Any) -> None:
+        common = arguments[:9]  # all but what ALPN settled on
+        super().__init__(*common)
+        self.protocol = _Http1Alone(*common)
+
+    async def handle(self, event: Event) -> None:
+        try:
+            await self.protocol.handle(event)
+        except H2ProtocolAssumedError:
+            await self.send(Closed())
+
+
 def use_in_hypercorn() -> None:
     """Have hypercorn's trio worker make connections of this kind: it has no parameter for that."""
     assert hasattr(run, "TCPServer"), "this version of hypercorn makes its connections elsewhere"
+    assert hasattr(tcp_server, "ProtocolWrapper"), "this version of hypercorn chooses its protocol elsewhere"
     run.TCPServer = Connection
+    tcp_server.ProtocolWrapper = _Protocol

@@ -30,6 +30,16 @@ EVENT_STREAM_ALIVE_S = 15.0
 
 # Connections
 BACKLOG = 1024
+READ_BYTES = 64 * 1024
+"""What is read of a connection at once, and so about what it holds."""
+HEAD_BYTES_MAX = 32 * 1024
+"""A request's first line and headers."""
+HEADERS_MAX = 100
+PIPELINED_MAX = 16
+"""Requests that are read ahead while one before them is answered."""
+HEAD_READ_S = 10.0
+BODY_READ_S = 30.0
+"""How long the next part of a body may take."""
 WRITE_TIMEOUT_S = 30.0
 """How long a client may leave an answer unread."""
 GRACEFUL_S = 1.0

@@ -4,13 +4,12 @@ import random
 import socket
 from collections.abc import Awaitable, Callable
 
-from hypercorn.config import Config
 from hypercorn.trio import serve as hypercorn_serve
 
 from node.configuration import Configuration
-from node.connection import use_in_hypercorn
+from node.connection import ServerConfig, use_in_hypercorn
 from node.errors import ListenError
-from node.interface.application import Application
+from node.interface.gate import Gate
 from node.limits import BACKLOG, CONNECTION_IDLE_S, GRACEFUL_S
 from node.seams import Clock, Transport
 from node.service import Node, run_node
@@ -67,12 +66,16 @@ async def serve(
         use_in_hypercorn()
         started(node)
         # hypercorn takes the descriptor for its own and closes it.
-        await hypercorn_serve(Application(node), _config(listener.detach()), shutdown_trigger=shutdown, mode="asgi")
+        config = _config(listener.detach(), configuration.http, clock)
+        await hypercorn_serve(Gate(node), config, shutdown_trigger=shutdown, mode="asgi")  # type: ignore[arg-type]
 
 
-def _config(descriptor: int) -> Config:
-    config = Config()
+def _config(descriptor: int, http: str, clock: Clock) -> ServerConfig:
+    config = ServerConfig()
+    config.http = http
+    config.now_ms = clock.now_ms
     config.bind = [f"fd://{descriptor}"]
+    config.alpn_protocols = ["http/1.1"]
     config.accesslog = None
     config.errorlog = None
     config.graceful_timeout = GRACEFUL_S

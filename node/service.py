@@ -79,7 +79,8 @@ class Node:
 
         Raises: Overloaded.
         """
-        await self.introduced.wait()
+        if not self.introduced.is_set():
+            await self.introduced.wait()
         return await self._committer.submit(job, size)
 
     @property

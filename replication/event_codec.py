@@ -36,7 +36,6 @@ from replication.event import (
     Header,
     Request,
     Seen,
-    Source,
     check_source,
     digest,
 )

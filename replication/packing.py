@@ -1,8 +1,8 @@
 """msgpack: our own values fast, others' strictly.
 
-What we write ourselves is packed and unpacked by msgspec, which makes the bytes that msgpack makes, in less time. What
-somebody else wrote is read by msgpack with every pair of a map in sight: one value and nothing after it, text that is
-UTF-8, maps whose keys are distinct strings.
+What we write ourselves is packed and unpacked by msgspec, which makes the bytes that msgpack makes, in less time.
+What somebody else wrote is read by msgpack with every pair of a map in sight: one value and nothing after it, text
+that is UTF-8, maps whose keys are distinct strings.
 """
 
 from collections.abc import Callable

@@ -88,8 +88,9 @@ class StreamRow(msgspec.Struct):
     """Everything about a stream but its elements: one get reads it.
 
     Shape: `stored` holds each register's live writes, greatest first, as they are stored: an event reads and writes
-    the few that it touches; `conflicts` counts those with writes that lost. `sets` holds each set field's count of members; a field's number in element keys is its
-    place there. `size` is the row's bytes when it was read, and an upper bound of what it grew by since.
+    the few that it touches; `conflicts` counts those with writes that lost. `sets` holds each set field's count of
+    members; a field's number in element keys is its place there. `size` is the row's bytes when it was read, and an
+    upper bound of what it grew by since.
     """
 
     number: int

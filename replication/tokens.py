@@ -37,7 +37,8 @@ def scope_of(name: str) -> str:
 
 def format_token(name: str, vector: VersionVector) -> str:
     """The token of a stream or prefix in this state."""
-    return f"{scope_of(name)}~" + "_".join(f"{origin}.{seq}" for origin, seq in sorted(vector.items()))
+    entries = sorted(vector.items()) if len(vector) > 1 else vector.items()
+    return f"{scope_of(name)}~" + "_".join([f"{origin}.{seq}" for origin, seq in entries])
 
 
 def parse_token(text: object, field: str) -> Token:

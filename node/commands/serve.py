@@ -4,7 +4,7 @@ import logging
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import trio
 from cyclopts import Parameter
@@ -30,6 +30,7 @@ async def serve(
     max_drift_ms: int | None = None,
     map_bytes: int | None = None,
     message_bytes: int | None = None,
+    http: Literal["httptools", "hypercorn"] | None = None,
     lost: Annotated[list[str] | None, Parameter(negative=())] = None,
 ) -> None:
     """Run one region's node until it is told to stop (SIGINT, SIGTERM).
@@ -58,6 +59,8 @@ async def serve(
         The most that the store may grow to, in bytes.
     message_bytes
         Where a message to a peer takes up no more transactions [1048576].
+    http
+        What serves HTTP/1.1 [httptools].
     lost
         ORIGIN.SEQ: the last event of an origin whose disk was lost; once for each.
     """
@@ -71,6 +74,7 @@ async def serve(
         "max_drift_ms": max_drift_ms,
         "map_bytes": map_bytes,
         "message_bytes": message_bytes,
+        "http": http,
         "lost": lost,
     }
     values = {} if config is None else read_file(config)

@@ -38,7 +38,7 @@ class Application(QuartTrio):
             return Response(b"", 200, {"content-type": answer.media_type})
         if isinstance(answer, Stream):
             headers = {"content-type": answer.media_type, "cache-control": "no-store"}
-            response = Response(_until_stopped(answer.body), 200, headers)
+            response = Response(until_stopped(answer.body), 200, headers)
             response.timeout = None
             return response
         response = Response(answer.body if request.method != "HEAD" else b"", answer.status)
@@ -49,7 +49,8 @@ class Application(QuartTrio):
         return response
 
 
-async def _until_stopped(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def until_stopped(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The parts of an answer, whose making is ended in order wherever its sending ends."""
     try:
         async for chunk in body:
             yield chunk

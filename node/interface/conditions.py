@@ -14,7 +14,8 @@ Conditions hold per region: two regions cut from each other can both accept a wr
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from crdt.version_vector import VersionVector, join
 from node.interface.request import Request
@@ -27,8 +28,7 @@ _WAIT = re.compile(r"\s*wait\s*=\s*\"?(\d{1,6}(?:\.\d{1,3})?)\"?\s*", re.IGNOREC
 _TAG = re.compile(r'\s*(W/)?"([^"]*)"\s*')
 
 
-@dataclass(frozen=True, slots=True)
-class WriteConditions:
+class WriteConditions(msgspec.Struct, frozen=True):
     """What a write to one stream asks for. Shape: `expected` is None without If-Match, and holds its tokens else."""
 
     expected: tuple[VersionVector, ...] | None

@@ -1,7 +1,6 @@
 """From a request to its answer, whatever carried it: the route's handler, then one form for answers and errors."""
 
 import logging
-from dataclasses import replace
 
 from node.interface import routes
 from node.interface.problems import Problem, problem_of
@@ -16,7 +15,8 @@ async def dispatch(asked: Request, query: bytes) -> Rendered | Stream:
     """Answer a request. What is wrong with it, or with this node, is an answer too."""
     try:
         route, name = routes.find(asked.method, asked.path)
-        answer = await route.handler(replace(asked, name=name, query=parse_query(query, route.query)))
+        asked.name, asked.query = name, parse_query(query, route.query)
+        answer = await route.handler(asked)
         if isinstance(answer, Reply):
             return render(answer, asked.header("accept"), asked.header("if-none-match"))
     except Problem as problem:

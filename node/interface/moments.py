@@ -6,6 +6,7 @@ A timestamp is written as RFC 3339 with eight digits of fraction, three of milli
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from crdt.hybrid_clock import COUNTER_BITS, TIMESTAMP_MAX, counter, milliseconds
 from replication.errors import Invalid
@@ -17,9 +18,13 @@ COUNTER_MAX = (1 << COUNTER_BITS) - 1
 
 def format_timestamp(timestamp: int) -> str:
     """A hybrid timestamp as text."""
-    moment = EPOCH + timedelta(milliseconds=milliseconds(timestamp))
-    fraction = f"{milliseconds(timestamp) % 1000:03}{counter(timestamp):05}"
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{fraction}Z".rjust(29, "0")
+    seconds, ms = divmod(milliseconds(timestamp), 1000)
+    return f"{_second(seconds)}.{ms:03}{counter(timestamp):05}Z"
+
+
+@lru_cache(maxsize=256)
+def _second(seconds: int) -> str:
+    return f"{EPOCH + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%S}".rjust(19, "0")
 
 
 def parse_moment(text: object, field: str) -> int:

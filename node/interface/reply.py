@@ -6,8 +6,10 @@ page) is `"TOKEN+variant"`, so that caches keep them apart and conditions on wri
 
 import hashlib
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from node.interface.content import JSON_TYPE, MSGPACK_TYPE, PROBLEM_TYPE, dump_json, dump_msgpack
 from node.interface.problems import Problem
@@ -16,8 +18,7 @@ COMMON = {"cache-control": "private, no-cache", "vary": "accept"}
 VARIANT_BYTES = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """What a handler answers.
 
     Shape: `token` is the state shown, `variant` what tells this showing of it from others.
@@ -25,13 +26,12 @@ class Reply:
 
     value: Any
     status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
     token: str | None = None
     variant: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
+class Rendered(msgspec.Struct, frozen=True):
     """An answer as bytes."""
 
     status: int
@@ -52,7 +52,7 @@ def accepted(accept: str | None, offered: tuple[str, ...]) -> str:
 
     Raises: Problem (not-acceptable).
     """
-    if not accept:
+    if not accept or accept == "*/*" or accept == offered[0]:
         return offered[0]
     ranked = [(_quality(accept, media_type), -place) for place, media_type in enumerate(offered)]
     quality, place = max(ranked)

@@ -1,6 +1,6 @@
 """A request as the handlers see it: a name from the raw path, strict query parameters, a body within bounds."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -99,11 +99,13 @@ class Request:
         data = await self.content()
         return parse(data, media_type), data
 
-    def _media_type(self, allowed: Iterable[str]) -> str:
-        encoding = self.header("content-encoding")
+    def _media_type(self, allowed: Collection[str]) -> str:
+        stated, encoding = self.header("content-type"), self.header("content-encoding")
+        if stated is not None and stated in allowed and encoding is None:
+            return stated
         if encoding not in (None, "identity"):
             raise Problem("unsupported-media-type", f"content-encoding {encoding!r} is not taken; send it plain")
-        media_type = (self.header("content-type") or JSON_TYPE).split(";")[0].strip().lower()
+        media_type = (stated or JSON_TYPE).split(";")[0].strip().lower()
         if media_type in allowed:
             return media_type
         detail = f"{media_type!r} is not taken here; send {' or '.join(allowed)}"
@@ -120,8 +122,10 @@ def parse_query(raw: bytes, allowed: Iterable[str]) -> dict[str, str]:
 
     Raises: Invalid, for one that is unknown, comes twice, or is not UTF-8.
     """
+    if not raw:
+        return {}
     try:
-        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, strict_parsing=bool(raw), errors="strict")
+        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict")
     except (UnicodeDecodeError, ValueError):
         raise Invalid("query", "is not a query of NAME=VALUE in percent-encoded UTF-8") from None
     query: dict[str, str] = {}

@@ -23,13 +23,17 @@ PAGED = {
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One method of one path. Shape: `query` maps each parameter to what it does."""
+    """One method of one path.
+
+    Shape: `query` maps each parameter to what it does. `hot` is what is asked so often that no framework comes first.
+    """
 
     method: str
     path: str
     handler: Handler
     query: Mapping[str, str] = field(default_factory=dict)
     body: str | None = None
+    hot: bool = False
 
     @property
     def summary(self) -> str:
@@ -42,9 +46,9 @@ async def read_openapi(request: Request) -> Reply:
 
 
 ROUTES: tuple[Route, ...] = (
-    Route("POST", "/streams/{stream}", streams.write_event, body="event"),
-    Route("PATCH", "/streams/{stream}", streams.merge_patch, body="merge-patch"),
-    Route("DELETE", "/streams/{stream}", streams.delete_stream),
+    Route("POST", "/streams/{stream}", streams.write_event, body="event", hot=True),
+    Route("PATCH", "/streams/{stream}", streams.merge_patch, body="merge-patch", hot=True),
+    Route("DELETE", "/streams/{stream}", streams.delete_stream, hot=True),
     Route(
         "GET",
         "/streams/{stream}",
@@ -56,6 +60,7 @@ ROUTES: tuple[Route, ...] = (
             "contains": "With set: whether it has this element",
             **PAGED,
         },
+        hot=True,
     ),
     Route("GET", "/streams/{prefix}/", listings.read_prefix, PAGED),
     Route("GET", "/events/{stream}", events.read_events, PAGED),
@@ -72,17 +77,22 @@ ROUTES: tuple[Route, ...] = (
             "form": "`events`, or `resolved` for each changed stream once [events]",
             "limit": PAGED["limit"],
         },
+        hot=True,
     ),
-    Route("POST", "/transactions", transactions.write_transaction, body="transaction"),
-    Route("POST", "/resolve", listings.resolve_many, body="streams"),
+    Route("POST", "/transactions", transactions.write_transaction, body="transaction", hot=True),
+    Route("POST", "/resolve", listings.resolve_many, body="streams", hot=True),
     Route("GET", "/conflicts", listings.read_conflicts, {"prefix": "Only below this prefix", **PAGED}),
-    Route("POST", "/gossip", peers.exchange, body="message"),
+    Route("POST", "/gossip", peers.exchange, body="message", hot=True),
     Route("GET", "/status", status.read_status),
     Route("GET", "/healthz", status.read_health),
     Route("GET", "/readyz", status.read_readiness),
     Route("GET", "/openapi.json", read_openapi),
     Route("GET", "/", status.read_status),
 )
+
+_BY_PATH: dict[str, dict[str, Route]] = {}
+for _route in ROUTES:
+    _BY_PATH.setdefault(_route.path, {})[_route.method] = _route
 
 _COLLECTIONS = {"streams", "events", "dots"}
 
@@ -93,8 +103,8 @@ def find(method: str, path: bytes) -> tuple[Route, str]:
     Raises: Problem (unknown-route, method-not-allowed with `Allow`); Invalid, for a name that is none.
     """
     template, name = _template(path)
-    here = {route.method: route for route in ROUTES if route.path == template}
-    if not here:
+    here = _BY_PATH.get(template)
+    if here is None:
         raise Problem("unknown-route", "nothing is at this path; /openapi.json lists what is")
     if method == "HEAD" and "GET" in here:
         method = "GET"
@@ -103,6 +113,15 @@ def find(method: str, path: bytes) -> tuple[Route, str]:
         detail = f"{method[:32]} is not for this path; it takes {', '.join(allowed)}"
         raise Problem("method-not-allowed", detail, headers={"allow": ", ".join(allowed)})
     return here[method], name
+
+
+def is_hot(method: str, path: bytes) -> bool:
+    """Whether a request is one of those that are asked most. One that is of no route is not."""
+    collection, slash, rest = path[1:].partition(b"/")
+    if collection == b"streams" and slash:
+        return bool(rest) and not rest.endswith(b"/")
+    route = _BY_PATH.get(path.decode("ascii", "replace"), {}).get("GET" if method == "HEAD" else method)
+    return route is not None and route.hot
 
 
 def _template(path: bytes) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from node.interface.drafts import OPERATIONS, PROVENANCE, check_object, parse_dr
 from node.interface.moments import format_timestamp, parse_moment
 from node.interface.reply import Reply
 from node.interface.request import PATCH_TYPES, Request
-from node.interface.writing import perform, written_reply
+from node.interface.writing import actor_of, named, perform, written_reply
 from replication.command import Command, Draft
 from replication.errors import Invalid
 from replication.event import Source
@@ -78,13 +78,15 @@ async def _write(
 ) -> Reply:
     command = Command(
         (draft,),
+        actor=actor_of(request),
+        request=named(request, body),
         expect={} if conditions.expected is None else {draft.stream: conditions.expected},
         present=(draft.stream,) if conditions.present or must_exist else (),
         absent=(draft.stream,) if conditions.absent else (),
         occurred_at=occurred_at,
         source=source,
     )
-    written = await perform(request, command, body, lambda: wait_conditions(request, conditions))
+    written = await perform(request, command, len(body), lambda: wait_conditions(request, conditions))
     return written_reply(written)
 
 

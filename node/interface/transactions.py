@@ -9,7 +9,7 @@ from node.interface.drafts import OPERATIONS, PROVENANCE, check_object, parse_dr
 from node.interface.moments import format_timestamp
 from node.interface.reply import Reply
 from node.interface.request import Request
-from node.interface.writing import describe, perform
+from node.interface.writing import actor_of, describe, named, perform
 from replication.command import Command, Draft
 from replication.errors import Invalid
 from replication.stream_name import check_name, check_stream
@@ -27,8 +27,15 @@ async def write_transaction(request: Request) -> Reply:
     drafts = _parse_events(fields.get("events"), expect)
     occurred_at, source = parse_provenance(fields)
     states = {name: (vector,) for name, vector in expect.items()}
-    command = Command(drafts, expect=states, occurred_at=occurred_at, source=source)
-    written = await perform(request, command, body, partial(_wait, request, expect))
+    command = Command(
+        drafts,
+        actor=actor_of(request),
+        request=named(request, body),
+        expect=states,
+        occurred_at=occurred_at,
+        source=source,
+    )
+    written = await perform(request, command, len(body), partial(_wait, request, expect))
     shown = {
         "timestamp": format_timestamp(written.timestamp),
         "events": [describe(event) for event in written.events],

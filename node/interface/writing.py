@@ -5,7 +5,6 @@ Order: actor, idempotency, Causal-After, conditions (in the turn, against the st
 
 import hashlib
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Any
 
 from node.interface.moments import format_timestamp
@@ -29,18 +28,27 @@ def actor_of(request: Request) -> str:
     return ANONYMOUS if claimed is None else check_text(claimed, "Atoll-Actor", ACTOR_BYTES_MAX)
 
 
-async def perform(request: Request, command: Command, body: bytes, wait: Callable[[], Awaitable[None]]) -> Written:
-    """Write a command, once. `wait` waits for whatever the request names first.
+def named(request: Request, body: bytes) -> tuple[str, bytes] | None:
+    """The request's idempotency key and its fingerprint: what tells it from another under the same key.
+
+    Raises: Invalid.
+    """
+    key = request.header("idempotency-key")
+    if key is None:
+        return None
+    return check_text(key, "Idempotency-Key", IDEMPOTENCY_KEY_BYTES_MAX), _fingerprint(request, body)
+
+
+async def perform(request: Request, command: Command, size: int, wait: Callable[[], Awaitable[None]]) -> Written:
+    """Write a command, once. `wait` waits for whatever the request names first. Units: `size` is the body's bytes.
 
     A request with an idempotency key that was answered before is answered so again, without waiting.
     Raises: Refused, or Problem (request-in-flight).
     """
-    actor = actor_of(request)
-    key = request.header("idempotency-key")
-    if key is None:
+    if command.request is None:
         await wait()
-        return await _submit(request, replace(command, actor=actor), len(body))
-    check_text(key, "Idempotency-Key", IDEMPOTENCY_KEY_BYTES_MAX)
+        return await _submit(request, command, size)
+    actor, key = command.actor, command.request[0]
     in_flight = request.node.requests_in_flight
     if (actor, key) in in_flight:
         raise Problem("request-in-flight", "the first request with this key is still being answered; ask again later")
@@ -48,8 +56,7 @@ async def perform(request: Request, command: Command, body: bytes, wait: Callabl
     try:
         if not _known(request, actor, key):
             await wait()
-        named = replace(command, actor=actor, request=(key, _fingerprint(request, body)))
-        return await _submit(request, named, len(body))
+        return await _submit(request, command, size)
     finally:
         in_flight.discard((actor, key))
 
@@ -77,13 +84,10 @@ async def _submit(request: Request, command: Command, size: int) -> Written:
 
 def describe(event: WrittenEvent) -> dict[str, Any]:
     """One written event, for its writer."""
-    described = {
-        "stream": event.stream,
-        "dot": str(event.dot),
-        "token": format_token(event.stream, event.vector),
-    }
+    token = format_token(event.stream, event.vector)
+    described = {"stream": event.stream, "dot": str(event.dot), "token": token}
     if event.context is not None:
-        described["context"] = format_token(event.stream, event.context)
+        described["context"] = token if event.context is event.vector else format_token(event.stream, event.context)
     return described
 
 

@@ -353,7 +353,7 @@ async def test_what_cannot_be_heard_is_refused_counted_and_logged_once(
 async def test_what_is_wrong_in_a_message_is_refused_counted_and_logged_once_and_the_rest_applied(
     world: World, caplog: pytest.LogCaptureFixture, reason: str, fields: dict[str, Any]
 ) -> None:
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     from replication.event import Encoded, Seen, genesis
     from replication.event_codec import decode_header, encode_header
