@@ -9,8 +9,9 @@ A step is taken while trio's thread stands still, so the queue needs no lock.
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import outcome
 import trio
@@ -35,9 +36,9 @@ class TurnFailed(Refused):
 
 @dataclass(eq=False, slots=True)
 class _Waiting:
-    """A job, and the task that waits for its outcome; none any more where that was cancelled."""
+    """Jobs, and the task that waits for their outcomes; none any more where that was cancelled."""
 
-    job: Job
+    jobs: Sequence[Job]
     size: int
     task: trio.lowlevel.Task | None
 
@@ -66,21 +67,21 @@ class Committer:
 
     @property
     def waiting(self) -> int:
-        """How many jobs wait."""
+        """How many requests wait."""
         return len(self._queue)
 
-    async def submit(self, job: Job, size: int = 0) -> Outcome:
-        """Do the job in a turn to come; what became of it. Units: `size` is about the job's bytes.
+    async def submit(self, jobs: Sequence[Job], size: int = 0) -> list[Outcome]:
+        """Do the jobs in one turn to come; what became of each. Units: `size` is about their bytes.
 
-        A caller that is cancelled while it waits has not undone the job.
+        A caller that is cancelled while it waits has not undone them.
         Raises: Overloaded.
         """
         if self._closing or len(self._queue) >= WAITING_MAX:
             raise Overloaded("this node is shutting down" if self._closing else "too many writes wait")
-        waiting = _Waiting(job, size, trio.lowlevel.current_task())
+        waiting = _Waiting(jobs, size, trio.lowlevel.current_task())
         self._queue.append(waiting)
         self._writer.wake()
-        done: Outcome = await trio.lowlevel.wait_task_rescheduled(waiting.give_up)
+        done: list[Outcome] = await trio.lowlevel.wait_task_rescheduled(waiting.give_up)
         return done
 
     async def close(self) -> None:
@@ -95,16 +96,19 @@ class Committer:
         if batch is None:
             return None
         before = self._replica.mirror
+        jobs = [job for waiting in batch for job in waiting.jobs]
         try:
-            outcomes = self._replica.turn([waiting.job for waiting in batch], self._clock.now_ms())
+            outcomes = self._replica.turn(jobs, self._clock.now_ms())
         except Exception:  # our own mistake: rolled back and logged, and the node lives on
             log.exception("a turn failed, and was rolled back")
-            outcomes = [TurnFailed("this node made a mistake; nothing was written") for _ in batch]
+            outcomes = [TurnFailed("this node made a mistake; nothing was written") for _ in jobs]
         self._stuck = self._replica.mirror is before
         appended = self._replica.mirror.position != before.position
 
         def hand_back() -> bool:
-            for waiting, done in zip(batch, outcomes, strict=True):
+            left = iter(outcomes)
+            for waiting in batch:
+                done = list(islice(left, len(waiting.jobs)))
                 if waiting.task is not None:
                     trio.lowlevel.reschedule(waiting.task, outcome.Value(done))
             if appended:
@@ -122,8 +126,10 @@ class Committer:
         if not self._queue:
             return [] if self._has_more else None
         batch = [self._queue.popleft()]
-        size = batch[0].size
-        while self._queue and len(batch) < BATCH_COMMANDS_MAX and size + self._queue[0].size <= BATCH_BYTES_MAX:
+        size, count = batch[0].size, len(batch[0].jobs)
+        while self._queue:
+            size, count = size + self._queue[0].size, count + len(self._queue[0].jobs)
+            if size > BATCH_BYTES_MAX or count > BATCH_COMMANDS_MAX:
+                break
             batch.append(self._queue.popleft())
-            size += batch[-1].size
         return batch

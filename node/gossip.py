@@ -9,7 +9,7 @@ region that is cut off from one peer is reached through another.
 import logging
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -28,7 +28,7 @@ from replication.withheld import WithheldTransactions
 
 log = logging.getLogger("atoll.gossip")
 
-Submit = Callable[[Job, int], Awaitable[Outcome]]
+Submit = Callable[[Sequence[Job], int], Awaitable[list[Outcome]]]
 
 
 @dataclass(eq=False)
@@ -205,9 +205,10 @@ class Gossip:
 
     async def _do(self, job: Job, size: int) -> Outcome:
         try:
-            return await self._submit(job, size)
+            [outcome] = await self._submit([job], size)
         except Refused as refusal:
             return refusal
+        return outcome
 
     def _count(self, reason: str, detail: str, origin: str = "") -> None:
         """Count a refusal; log the first of its kind."""

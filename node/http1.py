@@ -31,6 +31,7 @@ from node.limits import (
     HEAD_BYTES_MAX,
     HEAD_READ_S,
     HEADERS_MAX,
+    OVERSIGHT_S,
     PIPELINED_MAX,
     READ_BYTES,
     WRITE_TIMEOUT_S,
@@ -290,31 +291,34 @@ class Connection:
         self.wire = wire
         self.dates = dates
         self.parser = Parser()
-        self.deadline = trio.CancelScope()
         self.closing = False
         self.head_sent = False
         self._answering = False
+        self._waits_until = math.inf
         self._bad: BadRequest | None = None
 
     async def run(self, stopping: Callable[[], Awaitable[None]]) -> None:
         """Serve requests until the client goes, is too slow, or the server stops."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._stop_when, stopping)
-            with self.deadline:
-                await self._serve()
-            if self.deadline.cancelled_caught and not self.closing and not self.head_sent and self._is_amid_request:
-                self.wire.write_if_ready(self._plain(BadRequest(408, "the request took too long to arrive")))
+            nursery.start_soon(self._oversee, stopping, nursery.cancel_scope)
+            await self._serve()
             nursery.cancel_scope.cancel()
 
-    @property
-    def _is_amid_request(self) -> bool:
-        return self._answering or self.parser.in_head
+    async def _oversee(self, stopping: Callable[[], Awaitable[None]], serving: trio.CancelScope) -> None:
+        """End what takes too long, and what idles when the server stops.
 
-    async def _stop_when(self, stopping: Callable[[], Awaitable[None]]) -> None:
-        await stopping()
-        self.closing = True
-        if not self._answering:
-            self.deadline.cancel()
+        Moving a cancel scope's deadline for each request would cost more than parsing it.
+        """
+        while self._waits_until > (now := trio.current_time()):
+            with trio.move_on_at(min(self._waits_until, now + OVERSIGHT_S)):
+                await stopping()
+                self.closing = True
+                if self._answering:
+                    await trio.sleep_forever()  # the answer under way is the last
+                serving.cancel()
+        if not self.head_sent and (self._answering or self.parser.in_head):
+            self.wire.write_if_ready(self._plain(BadRequest(408, "the request took too long to arrive")))
+        serving.cancel()
 
     async def _serve(self) -> None:
         ready = self.parser.ready
@@ -323,14 +327,14 @@ class Connection:
                 self.allow(HEAD_READ_S if self.parser.in_head else CONNECTION_IDLE_S)
                 if not await self.read_on():
                     return
+            self._waits_until = math.inf
             if not ready:
                 assert self._bad is not None
                 await self.wire.write(self._plain(self._bad))
                 await self.wire.linger()
                 return
             message = ready.popleft()
-            self._answering, self.head_sent = True, False
-            self.deadline.deadline = math.inf
+            self._answering = True
             await self._answer(message)
             self._answering = self.head_sent = False
             if self.closing or self.wire.gone:
@@ -340,7 +344,11 @@ class Connection:
 
     def allow(self, seconds: float) -> None:
         """Give the client so long for what it sends next."""
-        self.deadline.deadline = trio.current_time() + seconds
+        self._waits_until = trio.current_time() + seconds
+
+    def allow_all_time(self) -> None:
+        """Wait for the application now, not for the client."""
+        self._waits_until = math.inf
 
     async def read_on(self) -> bool:
         """Read more of what the client sends; whether there was more."""
@@ -422,7 +430,7 @@ class Exchange:
             connection.allow(BODY_READ_S)
             if not await connection.read_on():
                 break
-            connection.deadline.deadline = math.inf
+            connection.allow_all_time()
         else:
             while not self._done and not connection.wire.gone:
                 if len(connection.parser.ready) >= PIPELINED_MAX or connection.broken:
@@ -457,21 +465,14 @@ class Exchange:
     def _make_head(self, start: Event, size: int, more: bool) -> bytes:
         message, connection = self._message, self._connection
         connection.head_sent = True
-        status, lines = start["status"], [STATUS_LINES[start["status"]]]
-        sized = dated = False
-        for name, value in start.get("headers", ()):
-            lower = name.lower()
-            if lower == b"connection":
-                connection.closing = connection.closing or b"close" in value.lower()
-                continue
-            sized = sized or lower == b"content-length"
-            dated = dated or lower == b"date"
-            lines.append(b"%b: %b\r\n" % (lower, value))
-        if b"".join(lines).count(b"\n") != len(lines):
-            raise RuntimeError("a header holds a line feed")
+        status, headers = start["status"], start.get("headers", ())
+        names = {name for name, _ in headers}
+        lines = [STATUS_LINES[status], *[b"%b: %b\r\n" % header for header in headers if header[0] != b"connection"]]
+        if b"connection" in names:
+            connection.closing = connection.closing or any(header == (b"connection", b"close") for header in headers)
         if not message.keep_alive or not message.complete:
             connection.closing = True
-        if not sized and status not in BODILESS:
+        if b"content-length" not in names and status not in BODILESS:
             if not more:
                 lines.append(b"content-length: %d\r\n" % size)
             elif message.http11:
@@ -479,14 +480,16 @@ class Exchange:
                 lines.append(b"transfer-encoding: chunked\r\n")
             else:
                 connection.closing = True
-        if not dated:
+        if b"date" not in names:
             lines.append(connection.dates.line())
         if connection.closing:
             lines.append(b"connection: close\r\n")
         elif not message.http11:
             lines.append(b"connection: keep-alive\r\n")
-        lines.append(b"\r\n")
-        return b"".join(lines)
+        head = b"".join(lines)
+        if head.count(b"\n") != len(lines):
+            raise RuntimeError("a header holds a line feed")
+        return head + b"\r\n"
 
     async def finish(self) -> None:
         """See that the client has an answer, or that its connection ends."""

@@ -22,6 +22,17 @@ DRAIN_S = 2.0
 WAITING_MAX = 16_384
 """Writes that may wait for a commit; one more is refused."""
 
+# Streams of writes
+INGEST_GROUP_LINES = 512
+INGEST_GROUP_BYTES = 512 * 1024
+"""Lines that are written together at most; as many as are there, where the disk waits for them."""
+INGEST_AHEAD_MAX = 1
+"""Groups that are read and wait for the one that is written."""
+INGEST_PART_BYTES = 64 * 1024
+SPOOL_MEMORY_BYTES = 256 * 1024
+SPOOL_BYTES_MAX = 1024 * 1024 * 1024
+"""Outcomes that wait for a client that does not read; in a file, beyond what memory may hold."""
+
 # Waiting
 WAIT_DEFAULT_S = 2.0
 WAIT_MAX_S = 30
@@ -40,6 +51,8 @@ PIPELINED_MAX = 16
 HEAD_READ_S = 10.0
 BODY_READ_S = 30.0
 """How long the next part of a body may take."""
+OVERSIGHT_S = 5.0
+"""Between looks at whether a connection has waited too long, where nothing else has it looked at."""
 WRITE_TIMEOUT_S = 30.0
 """How long a client may leave an answer unread."""
 GRACEFUL_S = 1.0

@@ -4,7 +4,7 @@ A write passes through here as `submit`; an exchange as `gossip.answer`; a reade
 """
 
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -74,14 +74,14 @@ class Node:
         """Whether this node takes writes at once: its peers were asked, its store works, and it is not stopping."""
         return self.introduced.is_set() and not self.replica.failed and not self.stopping.is_set()
 
-    async def submit(self, job: Job, size: int = 0) -> Outcome:
+    async def submit(self, jobs: Sequence[Job], size: int = 0) -> list[Outcome]:
         """Write, in a commit shared with whoever waits too; not before the peers were asked what they hold (I6).
 
         Raises: Overloaded.
         """
         if not self.introduced.is_set():
             await self.introduced.wait()
-        return await self._committer.submit(job, size)
+        return await self._committer.submit(jobs, size)
 
     @property
     def writes_waiting(self) -> int:

@@ -7,18 +7,19 @@ in addition what was looked at beside it, so that resuming does not look at that
 `id` is the cursor, or one JSON object a line.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import trio
 
 from crdt.version_vector import VersionVector, join
 from node.interface.conditions import wait_causal
-from node.interface.content import JSON_TYPE, MSGPACK_TYPE, dump_json
+from node.interface.content import JSON_TYPE, MSGPACK_TYPE, NDJSON_TYPE, dump_json
 from node.interface.events import show_event
 from node.interface.listings import resolve_or_problem
-from node.interface.reply import Reply, Stream, accepted
+from node.interface.reply import Reply, SendPart, Stream, accepted
 from node.interface.request import Request
 from node.limits import EVENT_STREAM_ALIVE_S, WAIT_MAX_S
 from node.service import Node
@@ -30,7 +31,6 @@ from replication.stream_name import check_name, is_prefix
 from replication.tokens import format_token, parse_scoped
 
 SSE_TYPE = "text/event-stream"
-NDJSON_TYPE = "application/x-ndjson"
 
 
 @dataclass(slots=True)
@@ -119,9 +119,9 @@ async def read_changes(request: Request) -> Reply | Stream:
     await wait_causal(request)
     match accepted(request.header("accept"), (JSON_TYPE, MSGPACK_TYPE, SSE_TYPE, NDJSON_TYPE)):
         case "text/event-stream":
-            return Stream(SSE_TYPE, _follow(following, _server_sent, b"event: caught-up\n", b": alive\n\n"))
+            return Stream(SSE_TYPE, partial(_follow, following, _server_sent, b"event: caught-up\n", b": alive\n\n"))
         case "application/x-ndjson":
-            return Stream(NDJSON_TYPE, _follow(following, _lines, b"", b"\n"))
+            return Stream(NDJSON_TYPE, partial(_follow, following, _lines, b"", b"\n"))
     after = following.after
     with trio.move_on_after(wait):
         while True:
@@ -157,8 +157,12 @@ Item = dict[str, Any]
 
 
 async def _follow(
-    following: Following, lines: Callable[[str, list[Item]], Iterator[bytes]], caught_up: bytes, alive: bytes
-) -> AsyncIterator[bytes]:
+    following: Following,
+    lines: Callable[[str, list[Item]], Iterator[bytes]],
+    caught_up: bytes,
+    alive: bytes,
+    send: SendPart,
+) -> None:
     """Everything that changed, then everything that changes, until the client or the node goes."""
     covered, behind = following.after, True
     while not following.node.stopping.is_set():
@@ -166,16 +170,17 @@ async def _follow(
         page, items = following.read(covered, PAGE_MAX)
         covered = page.covered
         if items:
-            yield b"".join(lines(following.cursor(covered), items))
+            await send(b"".join(lines(following.cursor(covered), items)))
         if page.more:
             continue
         if behind:
             behind = False
-            yield caught_up + b"".join(lines(following.cursor(covered), [{"caught_up": following.cursor(covered)}]))
+            cursor = following.cursor(covered)
+            await send(caught_up + b"".join(lines(cursor, [{"caught_up": cursor}])))
         with trio.move_on_after(EVENT_STREAM_ALIVE_S) as waiting:
             await change.wait()
         if waiting.cancelled_caught:
-            yield alive
+            await send(alive)
 
 
 def _server_sent(cursor: str, items: list[Item]) -> Iterator[bytes]:

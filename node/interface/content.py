@@ -18,6 +18,7 @@ JSON_TYPE = "application/json"
 MERGE_PATCH_TYPE = "application/merge-patch+json"
 MSGPACK_TYPE = "application/vnd.msgpack"
 PROBLEM_TYPE = "application/problem+json"
+NDJSON_TYPE = "application/x-ndjson"
 
 
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
@@ -50,7 +51,7 @@ def parse(data: bytes, media_type: str) -> Any:
     """
     value = _parse_msgpack(data) if media_type == MSGPACK_TYPE else _parse_json(data)
     if media_type == MSGPACK_TYPE or data.count(b"{") + data.count(b"[") > BODY_DEPTH_MAX:
-        _check_depth(value, 0)
+        check_depth(value)
     return value
 
 
@@ -83,7 +84,7 @@ def _parse_json_closely(data: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise Problem("malformed", f"the body is not UTF-8, at byte {error.start}", {"field": "body"}) from None
     try:
-        return json.loads(text, object_pairs_hook=_distinct, parse_constant=_refuse_constant, parse_int=_integer)
+        return json.loads(text, object_pairs_hook=distinct, parse_constant=_refuse_constant, parse_int=_integer)
     except RecursionError:
         raise Problem("malformed", "the body is nested too deep", {"field": "body"}) from None
     except json.JSONDecodeError as error:
@@ -91,7 +92,8 @@ def _parse_json_closely(data: bytes) -> Any:
         raise Problem("malformed", detail, {"field": "body"}) from None
 
 
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The pairs of an object as one. Raises: Problem (malformed), where a key comes twice."""
     keys: set[str] = set()
     for key, _ in pairs:
         if key in keys:
@@ -114,8 +116,10 @@ def _integer(digits: str) -> int:
     return int(digits)
 
 
-def _check_depth(value: Any, depth: int) -> None:
+def check_depth(value: Any, depth: int = 0) -> Any:
+    """The value itself, if it is not nested too deep. Raises: Problem (malformed)."""
     if depth > BODY_DEPTH_MAX:
         raise Problem("malformed", f"the body is nested deeper than {BODY_DEPTH_MAX} levels", {"field": "body"})
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        _check_depth(item, depth + 1)
+        check_depth(item, depth + 1)
+    return value

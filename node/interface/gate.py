@@ -4,25 +4,21 @@ Both read the one route table and call the same handlers, so where a request is 
 cost. A framework gives a stream's read or write nothing that it needs, and takes most of its time.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, MutableMapping
 from typing import Any
 
 import trio
 
-from node.interface.application import Application, until_stopped
+from node.interface.application import Application
 from node.interface.dispatch import dispatch
 from node.interface.reply import Rendered, Stream
-from node.interface.request import Request
+from node.interface.request import ClientGone, Request
 from node.interface.routes import is_hot
 from node.service import Node
 
 Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
-
-
-class ClientGone(Exception):
-    """The client went before its request was whole."""
 
 
 class Gate:
@@ -51,9 +47,12 @@ class Gate:
             return
 
 
-def read_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+def read_headers(raw: Collection[tuple[bytes, bytes]]) -> dict[str, str]:
     """Headers by lower-case name; those that come twice are joined. Source: RFC 9110, section 5.3."""
-    headers: dict[str, str] = {}
+    headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in raw}
+    if len(headers) == len(raw):
+        return headers
+    headers.clear()
     for key, value in raw:
         name, text = key.decode("latin-1"), value.decode("latin-1")
         headers[name] = f"{headers[name]}, {text}" if name in headers else text
@@ -93,11 +92,16 @@ async def _send_stream(answer: Stream, head_only: bool, receive: Receive, send: 
     """Send as long as there is something to send, and the client is there."""
     headers = [(b"content-type", answer.media_type.encode()), (b"cache-control", b"no-store")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    if not head_only:
+
+    async def send_part(part: bytes) -> None:
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+
+    if answer.reads_on:
+        await answer.produce(send_part)
+    elif not head_only:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_end_with_client, receive, nursery.cancel_scope)
-            async for part in until_stopped(answer.body):
-                await send({"type": "http.response.body", "body": part, "more_body": True})
+            await answer.produce(send_part)
             nursery.cancel_scope.cancel()
     await send({"type": "http.response.body"})
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from node.interface.content import JSON_TYPE, MERGE_PATCH_TYPE, MSGPACK_TYPE, PROBLEM_TYPE
+from node.interface.content import JSON_TYPE, MERGE_PATCH_TYPE, MSGPACK_TYPE, NDJSON_TYPE, PROBLEM_TYPE
 from node.interface.problems import PREFIX, TYPES
 
 if TYPE_CHECKING:
@@ -31,6 +31,10 @@ PROVENANCE = {
         "required": ["name", "position"],
         "additionalProperties": False,
     },
+}
+LINE = {
+    "context": {**TOKEN, "description": "What the author had seen of the stream"},
+    "expect": {**TOKEN, "description": "The stream is exactly there, else this line is refused"},
 }
 BODIES: dict[str, dict[str, Any]] = {
     "event": {"type": "object", "properties": {**OPERATIONS, **PROVENANCE}, "additionalProperties": False},
@@ -132,6 +136,11 @@ def _headers(route: "Route") -> dict[str, str]:
         return {}
     writes = route.body in WRITING or route.method == "DELETE"
     headers = {**WRITE_HEADERS, **WAIT_HEADERS} if writes else dict(WAIT_HEADERS)
+    if route.body == "lines":
+        headers |= {
+            "Atoll-Actor": WRITE_HEADERS["Atoll-Actor"],
+            "Prefer": f"return=minimal: only what was refused, and the summary; {WAIT_HEADERS['Prefer']}",
+        }
     if route.body == "transaction":
         headers = {name: text for name, text in headers.items() if name not in list(WRITE_HEADERS)[:3]}
     return headers
@@ -142,6 +151,10 @@ def _parameter(name: str, place: str, text: str) -> dict[str, Any]:
 
 
 def _content(body: str) -> dict[str, Any]:
+    if body == "lines":
+        item = {"type": "object", "properties": {"stream": {"type": "string"}, **OPERATIONS, **LINE, **PROVENANCE}}
+        lines = {"schema": {"description": "One event a line (NDJSON), or one msgpack map after another", **item}}
+        return {NDJSON_TYPE: lines, MSGPACK_TYPE: lines}
     if body == "message":
         return {MSGPACK_TYPE: {"schema": {"description": "A message of the gossip protocol"}}}
     media_type = MERGE_PATCH_TYPE if body == "merge-patch" else JSON_TYPE

@@ -5,7 +5,7 @@ page) is `"TOKEN+variant"`, so that caches keep them apart and conditions on wri
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,12 +39,20 @@ class Rendered(msgspec.Struct, frozen=True):
     body: bytes
 
 
+SendPart = Callable[[bytes], Awaitable[None]]
+
+
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """An answer that goes on: server-sent events, or one line an item."""
+    """An answer that goes on: server-sent events, or one line an item.
+
+    Shape: `produce` is given what sends one part, and returns after the last. `reads_on`: it reads the request's body
+    meanwhile, and so learns by itself when the client goes.
+    """
 
     media_type: str
-    body: AsyncIterator[bytes]
+    produce: Callable[[SendPart], Awaitable[None]]
+    reads_on: bool = False
 
 
 def accepted(accept: str | None, offered: tuple[str, ...]) -> str:

@@ -18,6 +18,10 @@ from replication.limits import PAGE_DEFAULT, PAGE_MAX
 FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
+class ClientGone(Exception):
+    """The client went before its request was whole."""
+
+
 @dataclass(eq=False)
 class Request:
     """One request. Shape: `name` is the stream, prefix or dot of the path; `query` holds each parameter once."""
@@ -29,6 +33,7 @@ class Request:
     query: Mapping[str, str]
     headers: Mapping[str, str]
     chunks: AsyncIterator[bytes]
+    consumed: bool = False
 
     def header(self, name: str) -> str | None:
         return self.headers.get(name)
@@ -70,6 +75,7 @@ class Request:
                     raise Problem("too-large", f"the body has more than {most} bytes")
         except RequestEntityTooLarge:  # Quart's own bound, of what it holds ready for us
             raise Problem("too-large", f"the body has more than {most} bytes") from None
+        self.consumed = True
         return bytes(data)
 
     async def drain(self) -> bool:
@@ -77,6 +83,8 @@ class Request:
 
         An answer can come before the body was read. What is left may be too much, or never come.
         """
+        if self.consumed or not ("content-length" in self.headers or "transfer-encoding" in self.headers):
+            return True
         stated = self.header("content-length") or "0"
         left = DRAIN_BYTES_MAX if stated.isdecimal() and int(stated) <= BODY_BYTES_MAX + DRAIN_BYTES_MAX else 0
         with trio.move_on_after(DRAIN_S):
@@ -95,11 +103,12 @@ class Request:
 
         Raises: Problem (unsupported-media-type, too-large, malformed).
         """
-        media_type = self._media_type(types or (JSON_TYPE, MSGPACK_TYPE))
+        media_type = self.media_type(types or (JSON_TYPE, MSGPACK_TYPE))
         data = await self.content()
         return parse(data, media_type), data
 
-    def _media_type(self, allowed: Collection[str]) -> str:
+    def media_type(self, allowed: Collection[str]) -> str:
+        """The type that the body says it has. Raises: Problem (unsupported-media-type), for one not allowed."""
         stated, encoding = self.header("content-type"), self.header("content-encoding")
         if stated is not None and stated in allowed and encoding is None:
             return stated

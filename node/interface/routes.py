@@ -7,7 +7,7 @@ or `{dot}`. Names are taken from the raw path by one parser.
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from node.interface import changes, events, listings, openapi, peers, status, streams, transactions
+from node.interface import changes, events, ingest, listings, openapi, peers, status, streams, transactions
 from node.interface.problems import Problem
 from node.interface.reply import Rendered, Reply, Stream
 from node.interface.request import Request
@@ -80,6 +80,7 @@ ROUTES: tuple[Route, ...] = (
         hot=True,
     ),
     Route("POST", "/transactions", transactions.write_transaction, body="transaction", hot=True),
+    Route("POST", "/ingest", ingest.ingest, body="lines", hot=True),
     Route("POST", "/resolve", listings.resolve_many, body="streams", hot=True),
     Route("GET", "/conflicts", listings.read_conflicts, {"prefix": "Only below this prefix", **PAGED}),
     Route("POST", "/gossip", peers.exchange, body="message", hot=True),

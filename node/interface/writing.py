@@ -75,7 +75,7 @@ def _fingerprint(request: Request, body: bytes) -> bytes:
 
 
 async def _submit(request: Request, command: Command, size: int) -> Written:
-    outcome = await request.node.submit(command, size)
+    [outcome] = await request.node.submit([command], size)
     if isinstance(outcome, Refused):
         raise outcome
     assert isinstance(outcome, Written)

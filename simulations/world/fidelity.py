@@ -1,6 +1,6 @@
 """How a request reaches the production code: `direct` calls its functions, `http` goes through the real HTTP stack.
 
-Direct is for searching: the interface's own dispatch and the exchange's own functions. Http puts the real Quart
+Direct is for searching: the interface's own dispatch and the exchange's own functions. Http puts the real ASGI
 application behind the real httpx client, over a wire in memory, so that what they do is under test too. The network
 in between is the same, and counts the same bytes, so both leave the same trace.
 """
@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from node.interface.application import Application
 from node.interface.dispatch import dispatch
+from node.interface.gate import Gate
 from node.interface.reply import Rendered
 from node.interface.request import Request
 from node.seams import Transport, Unreachable
@@ -96,10 +96,10 @@ class DirectTransport:
 
 
 class HttpDoor:
-    """The node's Quart application, asked through httpx."""
+    """The node's ASGI application, asked through httpx."""
 
     def __init__(self, node: Node) -> None:
-        wire = httpx.ASGITransport(cast(Any, Application(node)))  # each names the protocol's types in its own way
+        wire = httpx.ASGITransport(cast(Any, Gate(node)))  # each names the protocol's types in its own way
         self._client = httpx.AsyncClient(transport=wire, base_url="http://node", trust_env=False)
 
     async def ask(self, asked: Asked) -> Told:

@@ -322,7 +322,7 @@ def future_event() -> Encoded:
 async def prepared(served: Served) -> None:
     """Something to be wrong about."""
     await served.write("users/4", set={"name": "Lisa"}, add={"mail": ["a"]})
-    await served.node.submit(Arrival(((future_event(),),)))
+    await served.node.submit([Arrival(((future_event(),),))])
 
 
 def check_problem(response: httpx.Response, case: Case) -> None:

@@ -101,7 +101,7 @@ async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
 
 
 async def write(node: Node, stream: str, **made: Any) -> Written:
-    outcome = await node.submit(Command((Draft(stream, operations(**made)),)))
+    [outcome] = await node.submit([Command((Draft(stream, operations(**made)),))])
     assert isinstance(outcome, Written), outcome
     return outcome
 

@@ -1,0 +1,214 @@
+"""A stream of writes: events in, one a line, outcomes out, one a line, each once it is durable.
+
+Three steps run at once, with little between them: read and parse a group of lines, commit the group before, send the
+outcomes of those before that. A client that sends faster than the disk writes is slowed down by TCP. One that sends
+everything before it reads anything is let: its outcomes are put aside meanwhile.
+
+Every line is an event of its own, with conditions of its own; one that is refused says so and the next goes on. The
+last line out is a summary: without it, the answer was cut off, and lines whose outcome is missing may or may not have
+been written. Give each a `source`, and the same lines can be sent again.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import msgpack  # type: ignore[import-untyped]  # it ships no annotations, and there are no stubs
+import trio
+
+from crdt.version_vector import VersionVector
+from node.interface.conditions import wait_causal
+from node.interface.content import JSON_TYPE, MSGPACK_TYPE, NDJSON_TYPE, check_depth, distinct, dump_json, parse
+from node.interface.drafts import OPERATIONS, PROVENANCE, check_object, parse_draft, parse_provenance
+from node.interface.problems import Problem, problem_of
+from node.interface.reply import SendPart, Stream
+from node.interface.request import ClientGone, Request
+from node.interface.spool import Spool, SpoolFull
+from node.interface.writing import actor_of, describe
+from node.limits import (
+    BODY_BYTES_MAX,
+    INGEST_AHEAD_MAX,
+    INGEST_GROUP_BYTES,
+    INGEST_GROUP_LINES,
+    INGEST_PART_BYTES,
+)
+from replication.command import Command, Written
+from replication.errors import Refused
+from replication.replica import Outcome
+from replication.stream_name import check_stream
+from replication.tokens import parse_scoped
+
+KEYS = ("stream", *OPERATIONS, "context", "expect", *PROVENANCE)
+
+
+async def ingest(request: Request) -> Stream:
+    """Write many events, one a line; one outcome a line comes back as each is durable."""
+    media_type = request.media_type((NDJSON_TYPE, JSON_TYPE, MSGPACK_TYPE))
+    lines = _values(request) if media_type == MSGPACK_TYPE else _lines(request)
+    preferences = {part.strip().lower() for part in (request.header("prefer") or "").split(",")}
+    actor = actor_of(request)
+    await wait_causal(request)
+    ingestion = _Ingestion(request, lines, actor, minimal="return=minimal" in preferences)
+    return Stream(NDJSON_TYPE, ingestion.run, reads_on=True)
+
+
+@dataclass(eq=False, slots=True)
+class _Line:
+    """One line: the command that it asks for, or what is wrong with it."""
+
+    number: int
+    asked: Command | Problem | Refused
+
+
+@dataclass(eq=False, slots=True)
+class _Group:
+    """Lines that are written together. Shape: `size` in bytes."""
+
+    lines: list[_Line] = field(default_factory=list)
+    size: int = 0
+
+    @property
+    def full(self) -> bool:
+        return len(self.lines) >= INGEST_GROUP_LINES or self.size >= INGEST_GROUP_BYTES
+
+
+Parts = AsyncIterator[list[tuple[int, Callable[[], Any]]]]
+"""What came together: of each line, its size, and what reads it."""
+
+
+class _Ingestion:
+    def __init__(self, request: Request, parts: Parts, actor: str, *, minimal: bool) -> None:
+        self._request = request
+        self._parts = parts
+        self._actor = actor
+        self._minimal = minimal
+        self._spool = Spool()
+        self._news = trio.Event()
+        self._ended = False
+        self._counts = {"lines": 0, "written": 0, "repeated": 0, "refused": 0}
+
+    async def run(self, send: SendPart) -> None:
+        """Read, write and answer until the client has sent its last line and every outcome is out."""
+        groups_in, groups_out = trio.open_memory_channel[_Group](INGEST_AHEAD_MAX)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._read, groups_in)
+                nursery.start_soon(self._write, groups_out)
+                await self._answer(send)
+        except* ClientGone:
+            raise ClientGone from None
+        finally:
+            self._spool.close()
+
+    async def _read(self, groups: trio.MemorySendChannel[_Group]) -> None:
+        group = _Group()
+        async with groups:
+            try:
+                async for part in self._parts:
+                    for size, read in part:
+                        self._counts["lines"] += 1
+                        group.lines.append(_Line(self._counts["lines"], self._parse(read)))
+                        group.size += size
+                        if group.full:
+                            await groups.send(group)
+                            group = _Group()
+                    if group.lines and not groups.statistics().current_buffer_used:
+                        await groups.send(group)  # the disk has nothing to do: do not wait for more
+                        group = _Group()
+            except Problem as problem:  # nothing that follows can be told apart from it
+                group.lines.append(_Line(self._counts["lines"] + 1, problem))
+            if group.lines:
+                await groups.send(group)
+
+    def _parse(self, read: Callable[[], Any]) -> Command | Problem | Refused:
+        try:
+            fields = check_object(read(), KEYS)
+            stream = check_stream(fields.get("stream"))
+            context, expect = _token(fields, stream, "context"), _token(fields, stream, "expect")
+            draft = parse_draft(fields, stream, expect if context is None else context)
+            occurred_at, source = parse_provenance(fields)
+            expected = {} if expect is None else {stream: (expect,)}
+            return Command((draft,), actor=self._actor, expect=expected, occurred_at=occurred_at, source=source)
+        except (Problem, Refused) as error:
+            return error
+
+    async def _write(self, groups: trio.MemoryReceiveChannel[_Group]) -> None:
+        async for group in groups:
+            commands = [line.asked for line in group.lines if isinstance(line.asked, Command)]
+            try:
+                outcomes = await self._request.node.submit(commands, group.size) if commands else []
+            except Refused as refusal:
+                outcomes = [refusal for _ in commands]
+            self._put(b"".join(self._tell(group, iter(outcomes))))
+        self._put(dump_json({"summary": self._counts}))
+        self._ended = True
+
+    def _put(self, data: bytes) -> None:
+        try:
+            self._spool.put(data)
+        except SpoolFull:
+            raise ClientGone from None  # it neither reads nor stops
+        self._news.set()
+
+    def _tell(self, group: _Group, outcomes: Iterator[Outcome]) -> Iterator[bytes]:
+        """The outcomes of a group, in the order of its lines."""
+        for line in group.lines:
+            outcome = next(outcomes) if isinstance(line.asked, Command) else line.asked
+            if isinstance(outcome, Written):
+                self._counts["repeated" if outcome.repeated else "written"] += 1
+                if not self._minimal:
+                    yield dump_json({"line": line.number, "status": 201, **describe(outcome.events[0])})
+            else:
+                self._counts["refused"] += 1
+                assert isinstance(outcome, Problem | Refused)
+                problem = outcome if isinstance(outcome, Problem) else problem_of(outcome)
+                yield dump_json({"line": line.number, **problem.document})
+
+    async def _answer(self, send: SendPart) -> None:
+        while True:
+            ended, self._news = self._ended, trio.Event()
+            while part := self._spool.take(INGEST_PART_BYTES):
+                await send(part)
+            if ended:
+                return
+            await self._news.wait()
+
+
+def _token(fields: dict[str, Any], stream: str, name: str) -> VersionVector | None:
+    return parse_scoped(fields[name], stream, name) if name in fields else None
+
+
+async def _lines(request: Request) -> Parts:
+    """The lines of NDJSON, as they come in. Raises: Problem, for one without end; ClientGone."""
+    begun = b""
+    async for chunk in request.chunks:
+        *whole, begun = (begun + chunk).split(b"\n")
+        yield [(len(line), partial(parse, line, JSON_TYPE)) for line in whole if line.strip()]
+        if len(begun) > BODY_BYTES_MAX:
+            raise Problem("too-large", f"a line has more than {BODY_BYTES_MAX} bytes")
+    if begun.strip():
+        yield [(len(begun), partial(parse, begun, JSON_TYPE))]
+
+
+async def _values(request: Request) -> Parts:
+    """msgpack values, one after another. Raises: Problem, for bytes that are none; ClientGone."""
+    unpacker = msgpack.Unpacker(object_pairs_hook=distinct, strict_map_key=True, max_buffer_size=BODY_BYTES_MAX)
+    read = 0
+    async for chunk in request.chunks:
+        values: list[tuple[int, Callable[[], Any]]] = []
+        wrong: Problem | None = None
+        try:
+            unpacker.feed(chunk)
+            for value in unpacker:
+                values.append((unpacker.tell() - read, partial(check_depth, value)))
+                read = unpacker.tell()
+        except Problem as problem:
+            wrong = problem
+        except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+            wrong = Problem("malformed", f"not msgpack: {error}"[:200], {"field": "body"})
+        yield values
+        if wrong is not None:
+            raise wrong
+    if unpacker.read_bytes(1):
+        raise Problem("malformed", "the last value is cut off", {"field": "body"})
