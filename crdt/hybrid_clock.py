@@ -18,7 +18,8 @@ assert MILLISECONDS_MAX < 1 << 48
 
 def next_timestamp(high: int, now_ms: int) -> int:
     """The stamp of the next local event. Units: `now_ms` in Unix milliseconds."""
-    return max(high + 1, now_ms << COUNTER_BITS)
+    wall = now_ms << COUNTER_BITS
+    return wall if wall > high else high + 1
 
 
 def milliseconds(timestamp: int) -> int:

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-import outcome
 import trio
+from outcome import Value
 
 from node.disk import Disk, HandBack
 from node.limits import WAITING_MAX
@@ -34,17 +34,17 @@ class TurnFailed(Refused):
     """A turn that our own mistake ended. It was rolled back whole."""
 
 
+Done = Callable[[list[Outcome]], None]
+"""Is told what became of the jobs, in trio's thread. Must not raise."""
+
+
 @dataclass(eq=False, slots=True)
 class _Waiting:
-    """Jobs, and the task that waits for their outcomes; none any more where that was cancelled."""
+    """Jobs, and who is to be told; nobody any more where whoever asked was cancelled."""
 
     jobs: Sequence[Job]
     size: int
-    task: trio.lowlevel.Task | None
-
-    def give_up(self, raise_cancel: Callable[[], object]) -> trio.lowlevel.Abort:
-        self.task = None
-        return trio.lowlevel.Abort.SUCCEEDED
+    done: Done | None
 
 
 class Committer:
@@ -76,13 +76,27 @@ class Committer:
         A caller that is cancelled while it waits has not undone them.
         Raises: Overloaded.
         """
+        task = trio.lowlevel.current_task()
+        waiting = self.enqueue(jobs, size, lambda outcomes: trio.lowlevel.reschedule(task, Value(outcomes)))
+
+        def give_up(_: object) -> trio.lowlevel.Abort:
+            waiting.done = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        outcomes: list[Outcome] = await trio.lowlevel.wait_task_rescheduled(give_up)
+        return outcomes
+
+    def enqueue(self, jobs: Sequence[Job], size: int, done: Done) -> _Waiting:
+        """The same for who does not wait: jobs are done, and told of, in the order in which they came.
+
+        Raises: Overloaded.
+        """
         if self._closing or len(self._queue) >= WAITING_MAX:
             raise Overloaded("this node is shutting down" if self._closing else "too many writes wait")
-        waiting = _Waiting(jobs, size, trio.lowlevel.current_task())
+        waiting = _Waiting(jobs, size, done)
         self._queue.append(waiting)
         self._writer.wake()
-        done: list[Outcome] = await trio.lowlevel.wait_task_rescheduled(waiting.give_up)
-        return done
+        return waiting
 
     async def close(self) -> None:
         """Do what waits, then end the writer."""
@@ -108,9 +122,9 @@ class Committer:
         def hand_back() -> bool:
             left = iter(outcomes)
             for waiting in batch:
-                done = list(islice(left, len(waiting.jobs)))
-                if waiting.task is not None:
-                    trio.lowlevel.reschedule(waiting.task, outcome.Value(done))
+                share = list(islice(left, len(waiting.jobs)))
+                if waiting.done is not None:
+                    waiting.done(share)
             if appended:
                 self._on_commit()
             return self._has_more

@@ -1,39 +1,56 @@
 """Gossip: push at commit, pull from a random peer now and then, answer those who call.
 
 A push sends a peer what it is known to lack, one message in flight a peer, so commits in between share the next
-one and each event normally crosses a link once. The jittered pull repairs whatever pushes missed. A peer that does
-not answer is left alone for a while that doubles. What arrives is committed and wakes the pushes in turn, so a
-region that is cut off from one peer is reached through another.
+one and each event normally crosses a link once. The jittered pull repairs whatever pushes missed; while one batch of
+it is stored the next is fetched, and the peer that gives does not push the same beside it. A peer that does not
+answer is left alone for a while that doubles, and given less at once. What arrives is committed and wakes the pushes
+in turn, so a region that is cut off from one peer is reached through another.
 """
 
 import logging
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import TypeVar
 
 import trio
 
-from node.limits import BACKOFF_MAX_S, INTRODUCTION_S, LOGGED_MAX
+from node.limits import (
+    ARRIVALS_PER_TURN,
+    BACKOFF_MAX_S,
+    INTRODUCTION_S,
+    LOGGED_MAX,
+    MESSAGE_BYTES_LEAST,
+    READ_AT_ONCE,
+    SLOW_CALL_S,
+)
 from node.seams import Clock, Transport, Unreachable
 from replication import messages
-from replication.admission import LeftOut, Transaction
+from replication.admission import Arrived, LeftOut, Transaction, decode_transaction
 from replication.errors import PeerError, Refused
-from replication.exchange import claims, find_forks, is_behind, lacking
-from replication.limits import ORIGINS_MAX
-from replication.messages import Digest, Events, Fork, Message, Received, Refusal
+from replication.exchange import claims, find_forks, heads_after, is_behind, lacking
+from replication.limits import MESSAGE_TARGET_BYTES, ORIGINS_MAX
+from replication.messages import Claim, Digest, Events, Fork, Message, Pull, Received, Refusal
 from replication.origin import region_of
 from replication.replica import Applied, Arrival, Job, NewIncarnation, Outcome, Replica
 from replication.withheld import WithheldTransactions
 
 log = logging.getLogger("atoll.gossip")
 
+T = TypeVar("T")
 Submit = Callable[[Sequence[Job], int], Awaitable[list[Outcome]]]
 
 
 @dataclass(eq=False)
 class Peer:
-    """What is known of one peer. Shape: `digest` is the newest it sent; None before the first."""
+    """What is known of one peer.
+
+    Shape: `digest` is the newest it sent; None before the first. Until `pulls_until`, if `pulled` is not set
+    before, it is being given the same by a pull. `byte_limit` is what a message to or from it holds at most, as its
+    link allows.
+    """
 
     url: str
     origin: str | None = None
@@ -42,6 +59,9 @@ class Peer:
     error: str | None = None
     last_answer_ms: int | None = None
     retry_at: float = 0.0
+    pulls_until: float = 0.0
+    byte_limit: int = MESSAGE_TARGET_BYTES
+    pulled: trio.Event = field(default_factory=trio.Event)
     wake: trio.Event = field(default_factory=trio.Event)
     heard: trio.Event = field(default_factory=trio.Event)
 
@@ -60,7 +80,9 @@ class Gossip:
         interval_s: float,
         message_bytes: int,
     ) -> None:
-        self.peers = [Peer(url) for url in peers]
+        self.peers = [Peer(url, byte_limit=message_bytes) for url in peers]
+        for peer in self.peers:
+            peer.pulled.set()
         self.refusals: Counter[str] = Counter()
         self.forks: dict[tuple[str, int], tuple[Fork, str, str]] = {}
         self.withheld = WithheldTransactions()
@@ -113,15 +135,17 @@ class Gossip:
         forks = await self._hear(received)
         self._reachable_again(received.sender)
         match received.message:
-            case Digest() as digest:
+            case Pull(digest, beyond, byte_limit):
                 with self._replica.read() as snapshot:
-                    transactions = lacking(snapshot, digest, self._message_bytes)
+                    limit = min(byte_limit, self._message_bytes)
+                    transactions = lacking(snapshot, replace(digest, heads=beyond), limit)
+                self._is_pulling(received.sender, bool(transactions))
                 ours = self._digest(forks, pull=True)
                 return self._encode(Events(ours, transactions) if transactions else ours), True
             case Events(_, transactions):
-                applied = await self._apply(transactions)
+                applied = await self._apply(await _read(transactions))
                 return self._encode(self._after(applied, forks)), True
-            case Refusal():
+            case Digest() | Refusal():
                 return self._encode(self._digest(forks)), True
 
     def _after(self, applied: Applied, forks: tuple[Fork, ...]) -> Message:
@@ -139,6 +163,16 @@ class Gossip:
 
     def _encode(self, message: Message) -> bytes:
         return messages.encode(message, self._replica.meta.cluster, self._replica.origin)
+
+    def _is_pulling(self, sender: str, goes_on: bool) -> None:
+        """A peer that is given events comes back for more, or is done; then pushes are due again."""
+        for peer in self.peers:
+            if peer.origin == sender:
+                peer.pulls_until = trio.current_time() + self._interval_s
+                if not goes_on:
+                    peer.pulled.set()
+                elif peer.pulled.is_set():
+                    peer.pulled = trio.Event()
 
     def _reachable_again(self, sender: str) -> None:
         """A peer that calls can most likely be called: do not wait until its time."""
@@ -192,16 +226,21 @@ class Gossip:
         if region_of(sender) in self._vectors or len(self._vectors) < ORIGINS_MAX - 1:
             self._vectors[region_of(sender)] = (sender, {origin: one.seq for origin, one in digest.heads.items()})
 
-    async def _apply(self, transactions: tuple[Transaction, ...]) -> Applied:
-        size = sum(event.size for transaction in transactions for event in transaction)
-        outcome = await self._do(Arrival(transactions), size)
-        if not isinstance(outcome, Applied):
-            self._count("store", str(outcome))
-            return Applied(0, (LeftOut("", 0, "store", str(outcome)),))
-        self.withheld.note(outcome.left_out, self._clock.now_ms())
-        for one in outcome.left_out:
+    async def _apply(self, transactions: list[Arrived | LeftOut]) -> Applied:
+        """Have them applied, a turn's worth after the other."""
+        events, left_out = 0, []
+        for turn in batched(transactions, ARRIVALS_PER_TURN):
+            outcome = await self._do(Arrival(turn), 0)
+            if not isinstance(outcome, Applied):
+                self._count("store", str(outcome))
+                left_out.append(LeftOut("", 0, "store", str(outcome)))
+                break
+            events += outcome.events
+            left_out += outcome.left_out
+        self.withheld.note(left_out, self._clock.now_ms())
+        for one in left_out:
             self._count(one.reason, one.detail, one.origin)
-        return outcome
+        return Applied(events, tuple(left_out))
 
     async def _do(self, job: Job, size: int) -> Outcome:
         try:
@@ -221,6 +260,7 @@ class Gossip:
 
     async def _call(self, peer: Peer, message: Message) -> Received:
         """One message to a peer; its answer. Raises: Unreachable."""
+        began = trio.current_time()
         try:
             data = await self._transport.call(peer.url, self._encode(message))
             received = messages.decode(data, self._replica.meta.cluster)
@@ -234,6 +274,11 @@ class Gossip:
         peer.failures, peer.error, peer.retry_at = 0, None, 0.0
         peer.heard.set()
         peer.last_answer_ms = self._clock.now_ms()
+        took = trio.current_time() - began
+        if took > SLOW_CALL_S:
+            peer.byte_limit = max(peer.byte_limit // 2, MESSAGE_BYTES_LEAST)
+        elif peer.byte_limit < self._message_bytes:
+            peer.byte_limit = min(peer.byte_limit * 2, self._message_bytes)
         return received
 
     def _failed(self, peer: Peer, error: Unreachable | PeerError) -> None:
@@ -242,24 +287,39 @@ class Gossip:
         elif peer.failures == 0:
             log.info("%s does not answer: %s", peer.url, error)
         peer.failures += 1
+        peer.byte_limit = min(max(peer.byte_limit // 4, MESSAGE_BYTES_LEAST), self._message_bytes)
         peer.error = str(error)
         peer.heard = trio.Event()
         delay = min(BACKOFF_MAX_S, self._interval_s * 2 ** min(peer.failures - 1, 16))
         peer.retry_at = trio.current_time() + delay * self._entropy.uniform(0.5, 1.0)
 
     async def _pull(self, peer: Peer) -> None:
-        """Take in what the peer has more, message by message."""
-        try:
-            while True:
-                received = await self._call(peer, self._digest(pull=True))
-                if not isinstance(received.message, Events):
-                    break
-                applied = await self._apply(received.message.transactions)
-                if not applied.events:
-                    break
-        except Unreachable:
-            return
+        """Take in what the peer has more, message by message: while one is stored, the next is fetched."""
+        fetched: list[Arrived | LeftOut] = []
+        heads: Mapping[str, Claim] = claims(self._replica.mirror.heads)
+        applied = Applied(0, ())
+
+        async def store(batch: list[Arrived | LeftOut]) -> None:
+            nonlocal applied
+            applied = await self._apply(batch)
+
+        while True:
+            storing, fetched = fetched, []
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(store, storing)
+                try:
+                    fetched = await self._fetch(peer, heads)
+                except Unreachable:
+                    return
+            if not fetched or (storing and (applied.left_out or not applied.events)):
+                break  # there is no more, or it builds on what could not be stored
+            heads = heads_after(heads, [one for one in fetched if isinstance(one, Arrived)])
         peer.wake.set()
+
+    async def _fetch(self, peer: Peer, heads: Mapping[str, Claim]) -> list[Arrived | LeftOut]:
+        """What the peer has beyond these heads, as much as one message holds. Raises: Unreachable."""
+        received = await self._call(peer, Pull(self._digest(pull=True), heads, peer.byte_limit))
+        return await _read(received.message.transactions) if isinstance(received.message, Events) else []
 
     async def _push(self, peer: Peer) -> None:
         """Send the peer what it lacks, message by message, as long as that moves it on."""
@@ -268,7 +328,7 @@ class Gossip:
             if not is_behind(known, self._replica.mirror.heads):
                 return
             with self._replica.read() as snapshot:
-                transactions = lacking(snapshot, known, self._message_bytes)
+                transactions = lacking(snapshot, known, peer.byte_limit)
             if not transactions:
                 return
             received = await self._call(peer, Events(self._digest(), transactions))
@@ -282,6 +342,9 @@ class Gossip:
             if peer.failures:
                 with trio.move_on_at(peer.retry_at):
                     await peer.heard.wait()
+            while not peer.pulled.is_set() and peer.pulls_until > trio.current_time():
+                with trio.move_on_at(peer.pulls_until):
+                    await peer.pulled.wait()
             try:
                 await self._push(peer)
             except Unreachable:
@@ -293,6 +356,22 @@ class Gossip:
             due = [peer for peer in self.peers if peer.retry_at <= trio.current_time()]
             if due:
                 await self._pull(self._entropy.choice(due))
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The items, so many at a time."""
+    left = iter(items)
+    while batch := list(islice(left, size)):
+        yield batch
+
+
+async def _read(transactions: Iterable[Transaction]) -> list[Arrived | LeftOut]:
+    """Read what arrived, letting others have a turn now and then."""
+    read: list[Arrived | LeftOut] = []
+    for some in batched(transactions, READ_AT_ONCE):
+        read += [decode_transaction(transaction) for transaction in some]
+        await trio.lowlevel.checkpoint()
+    return read
 
 
 def _unmoved(before: Digest, after: Digest | None) -> bool:

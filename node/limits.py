@@ -23,11 +23,11 @@ WAITING_MAX = 16_384
 """Writes that may wait for a commit; one more is refused."""
 
 # Streams of writes
-INGEST_GROUP_LINES = 512
+INGEST_GROUP_LINES = 1_024
 INGEST_GROUP_BYTES = 512 * 1024
 """Lines that are written together at most; as many as are there, where the disk waits for them."""
-INGEST_AHEAD_MAX = 1
-"""Groups that are read and wait for the one that is written."""
+INGEST_GROUPS = 2
+"""Groups under way at once: one that syncs, and one that is next."""
 INGEST_PART_BYTES = 64 * 1024
 SPOOL_MEMORY_BYTES = 256 * 1024
 SPOOL_BYTES_MAX = 1024 * 1024 * 1024
@@ -67,6 +67,14 @@ PEER_CONNECTIONS_MAX = 64
 INTRODUCTION_S = 2.0
 """How long a node that starts waits to hear from its peers before it writes."""
 BACKOFF_MAX_S = 5.0
+READ_AT_ONCE = 128
+"""Transactions of a message that are read before others have a turn."""
+ARRIVALS_PER_TURN = 1_024
+"""Transactions of a message that share a commit."""
+SLOW_CALL_S = 2.0
+"""A call to a peer that takes longer makes the messages smaller."""
+MESSAGE_BYTES_LEAST = 4 * 1024
+"""How small they get; one transaction is always sent whole."""
 LOGGED_MAX = 1_000
 """Kinds of refusal, and forks, that are remembered so as to be logged once."""
 
@@ -75,4 +83,6 @@ assert EVENT_BYTES_MAX * 6 < BODY_BYTES_MAX
 assert TRANSACTION_BYTES_MAX < BODY_BYTES_MAX
 # A peer closes an idle connection later than this node does, so that none is closed under a message.
 assert PEER_CONNECTION_IDLE_S < CONNECTION_IDLE_S
+# A message that takes this long is made smaller well before it takes too long.
+assert SLOW_CALL_S * 4 < PEER_ANSWER_S
 assert WAIT_DEFAULT_S <= WAIT_MAX_S

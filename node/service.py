@@ -11,7 +11,7 @@ from pathlib import Path
 import trio
 
 from crdt.version_vector import VersionVector, includes
-from node.committer import Committer
+from node.committer import Committer, Done
 from node.configuration import Configuration
 from node.disk import Disk, LocalDisk
 from node.gossip import Gossip
@@ -82,6 +82,14 @@ class Node:
         if not self.introduced.is_set():
             await self.introduced.wait()
         return await self._committer.submit(jobs, size)
+
+    def enqueue(self, jobs: Sequence[Job], size: int, done: Done) -> None:
+        """The same for who does not wait, once the peers were asked: outcomes are told in order.
+
+        Raises: Overloaded.
+        """
+        assert self.introduced.is_set()
+        self._committer.enqueue(jobs, size, done)
 
     @property
     def writes_waiting(self) -> int:

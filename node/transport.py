@@ -1,5 +1,7 @@
 """Messages to peers over HTTP: one POST to a peer's /gossip each, on connections that are kept."""
 
+from functools import lru_cache
+
 import httpx
 
 from node.limits import PEER_ANSWER_S, PEER_CONNECT_S, PEER_CONNECTION_IDLE_S, PEER_CONNECTIONS_MAX
@@ -9,6 +11,13 @@ from replication.limits import MESSAGE_BYTES_MAX
 MEDIA_TYPE = "application/vnd.msgpack"
 TIMEOUT = httpx.Timeout(PEER_ANSWER_S, connect=PEER_CONNECT_S)
 LIMITS = httpx.Limits(max_keepalive_connections=PEER_CONNECTIONS_MAX, keepalive_expiry=PEER_CONNECTION_IDLE_S)
+HEADERS = {"content-type": MEDIA_TYPE}
+EXTENSIONS = {"timeout": TIMEOUT.as_dict()}
+
+
+@lru_cache(maxsize=PEER_CONNECTIONS_MAX)
+def _target(url: str) -> httpx.URL:
+    return httpx.URL(f"{url.rstrip('/')}/gossip")
 
 
 class HttpTransport:
@@ -16,16 +25,16 @@ class HttpTransport:
 
     def __init__(self, wire: httpx.AsyncBaseTransport | None = None) -> None:
         """`wire` carries the requests where that is not a socket."""
-        # Proxies of the environment are for the web, not for a cluster's own links.
-        self._client = httpx.AsyncClient(transport=wire, timeout=TIMEOUT, limits=LIMITS, trust_env=False)
+        # Not through httpx's client: what that adds (redirects, cookies, authentication, proxies of the environment)
+        # is for the web, and takes longer than the rest of an exchange.
+        self._wire = wire or httpx.AsyncHTTPTransport(limits=LIMITS, trust_env=False)
 
     async def call(self, url: str, message: bytes) -> bytes:
         """Send one message; the peer's answer. Raises: Unreachable."""
         try:
-            request = self._client.build_request(
-                "POST", f"{url.rstrip('/')}/gossip", content=message, headers={"content-type": MEDIA_TYPE}
+            response = await self._wire.handle_async_request(
+                httpx.Request("POST", _target(url), headers=HEADERS, content=message, extensions=EXTENSIONS)
             )
-            response = await self._client.send(request, stream=True)
             try:
                 return await _read(response)
             finally:
@@ -34,7 +43,7 @@ class HttpTransport:
             raise Unreachable(str(error) or type(error).__name__) from None
 
     async def aclose(self) -> None:
-        await self._client.aclose()
+        await self._wire.aclose()
 
 
 async def _read(response: httpx.Response) -> bytes:

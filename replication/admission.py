@@ -48,7 +48,7 @@ class LeftOut(Exception):
     due_ms: int = 0
 
 
-class Arrived(msgspec.Struct, frozen=True):
+class Arrived(msgspec.Struct, frozen=True, gc=False):
     """A transaction as it was sent, read: right in itself, whatever this store holds."""
 
     encoded: Transaction

@@ -101,7 +101,7 @@ class Batch(Snapshot):
 
     def stream_to_change(self, name: str) -> StreamRow:
         """The stream's row, made now if it had none. Whoever asks changes it."""
-        row = self.stream(name)
+        row = self._rows.get(name) or self.stream(name)
         if row is None:
             self.mirror.streams += 1
             row = self._rows[name] = StreamRow(self.mirror.streams, self)
@@ -120,9 +120,10 @@ class Batch(Snapshot):
         origin, seq, timestamp, mirror = header.origin, header.seq, header.timestamp, self.mirror
         head = mirror.heads.get(origin)
         number = head.number if head else len(mirror.heads)
-        position = mirror.position = mirror.position + 1
+        mirror.position = position = mirror.position + 1
         earlier = stream.vector.get(origin, 0)
-        self._names[number] = origin
+        if head is None:
+            self._names[number] = origin
         self._log[tables.log_key(number, seq)] = tables.encode_log(position, earlier, chain, encoded)
         self._history.append(tables.history_key(stream.number, timestamp, origin, seq))
         mirror.heads[origin] = Head(number, seq, chain, position, timestamp)

@@ -24,6 +24,8 @@ from replication.tables import StreamRow
 class StoredCells:
     """The cells of one stream, within a turn."""
 
+    __slots__ = ("_batch", "_name", "_row", "concurrent", "put_register")
+
     def __init__(self, batch: Batch, name: str, row: StreamRow) -> None:
         self._batch = batch
         self._name = name

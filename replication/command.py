@@ -18,7 +18,7 @@ from replication.stream_name import check_stream
 from replication.values import check_operations, check_text, check_value
 
 
-class Draft(msgspec.Struct, frozen=True):
+class Draft(msgspec.Struct, frozen=True, gc=False):
     """One event to be.
 
     Shape: `merge` is a merge-patch (RFC 7396) onto the registers, worked out against the state that the turn has
@@ -40,7 +40,7 @@ class Draft(msgspec.Struct, frozen=True):
             check_value(value, field_name)
 
 
-class Command(msgspec.Struct, frozen=True):
+class Command(msgspec.Struct, frozen=True, gc=False):
     """A transaction to write, all or none.
 
     Shape: `expect` maps a stream or prefix to the states of which it must be in one, exactly. `present` and `absent`
@@ -73,7 +73,7 @@ class Command(msgspec.Struct, frozen=True):
             names.add(draft.stream)
 
 
-class WrittenEvent(msgspec.Struct, frozen=True):
+class WrittenEvent(msgspec.Struct, frozen=True, gc=False):
     """One event of a transaction that was written.
 
     Shape: `vector` is the stream's state after it; `context` is what its author has now seen, or None where no vector
@@ -86,7 +86,7 @@ class WrittenEvent(msgspec.Struct, frozen=True):
     context: VersionVector | None
 
 
-class Written(msgspec.Struct, frozen=True):
+class Written(msgspec.Struct, frozen=True, gc=False):
     """A transaction that is on disk. `repeated`: it was there before this command, which asked for it again."""
 
     timestamp: int

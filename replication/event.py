@@ -61,7 +61,7 @@ class Source(NamedTuple):
     position: int | str
 
 
-class Header(msgspec.Struct, frozen=True):
+class Header(msgspec.Struct, frozen=True, gc=False):
     """What an event's place in its log, stream and transaction is."""
 
     format: int
@@ -82,7 +82,7 @@ class Header(msgspec.Struct, frozen=True):
         return Dot(self.origin, self.seq)
 
 
-class Body(msgspec.Struct, frozen=True):
+class Body(msgspec.Struct, frozen=True, gc=False):
     """What an event does, and on whose behalf. Shape: `operations` is None where this version cannot fold them."""
 
     salt: bytes

@@ -9,10 +9,10 @@ Loss, duplication, reordering and relays are harmless: the receiver checks every
 there is no reorder buffer. Source: Demers et al. 1987, "Epidemic algorithms", section 1.3 (anti-entropy).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from crdt.dot import Dot
-from replication.admission import Transaction
+from replication.admission import Arrived, Transaction
 from replication.event import MARK_BYTES, Encoded, Header
 from replication.event_codec import decode_header
 from replication.limits import MESSAGE_TARGET_BYTES
@@ -50,6 +50,16 @@ def _chain(snapshot: Snapshot, origin: str, seq: int) -> bytes | None:
 def is_behind(theirs: Digest, heads: Mapping[str, Head]) -> bool:
     """Whether a peer lacks any event of these heads."""
     return any(origin not in theirs.heads or theirs.heads[origin].seq < head.seq for origin, head in heads.items())
+
+
+def heads_after(heads: Mapping[str, Claim], transactions: Iterable[Arrived]) -> dict[str, Claim]:
+    """The heads of who holds these, once it has taken the transactions too."""
+    after = dict(heads)
+    for arrived in transactions:
+        header, known = arrived.headers[-1], after.get(arrived.first.origin)
+        if known is None or header.seq > known.seq:
+            after[header.origin] = Claim(header.seq, arrived.chains[-1])
+    return after
 
 
 def lacking(snapshot: Snapshot, theirs: Digest, byte_limit: int = MESSAGE_TARGET_BYTES) -> tuple[Transaction, ...]:

@@ -1,13 +1,16 @@
 """What peers say to each other, as bytes: an envelope around a digest, events, or a refusal.
 
     envelope: [oldest protocol, newest protocol, cluster, sender's origin, compression, content hash, content]
-    content:  [DIGEST, digest] | [EVENTS, digest, transactions] | [REFUSAL, digest, reason, detail]
+    content:  [PULL, digest, beyond, bytes] | [DIGEST, digest] | [EVENTS, digest, transactions]
+              | [REFUSAL, digest, reason, detail]
     digest:   [heads, feature level, wall clock ms, vectors, left out, forks]
 
 The hash covers everything before and after it, so a message that was cut or changed on the way is refused whole.
 Every message carries its sender's digest: whoever hears one knows what the other holds. `left_out` are
 transactions the sender will not take now, with the reason, so that nobody sends them (and what depends on them)
-again at once. `forks` are dots that the receiver of the message holds with another hash than its sender (I7).
+again at once. A pull asks for what lies beyond some heads, about so many bytes of it: the asker's own heads, or those
+that it will have once it has stored what it has already been given. `forks` are dots that the receiver of the
+message holds with another hash than its sender (I7).
 """
 
 import hashlib
@@ -26,7 +29,7 @@ from replication.packing import pack, unpack
 
 PROTOCOL_OLDEST = 1
 PROTOCOL_NEWEST = 1
-DIGEST, EVENTS, REFUSAL = 1, 2, 3
+DIGEST, EVENTS, REFUSAL, PULL = 1, 2, 3, 4
 PLAIN, ZLIB = 0, 1
 
 
@@ -66,6 +69,15 @@ class Digest:
 
 
 @dataclass(frozen=True, slots=True)
+class Pull:
+    """Asks for what lies beyond these heads. Units: `byte_limit` is where a message takes up no more."""
+
+    digest: Digest
+    beyond: Mapping[str, Claim]
+    byte_limit: int
+
+
+@dataclass(frozen=True, slots=True)
 class Events:
     """Transactions that the receiver lacks."""
 
@@ -82,7 +94,7 @@ class Refusal:
     detail: str
 
 
-Message = Digest | Events | Refusal
+Message = Digest | Pull | Events | Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,16 +166,17 @@ def _content(message: Message) -> list[Any]:
     match message:
         case Digest():
             return [DIGEST, _encode_digest(message)]
+        case Pull(digest, beyond, byte_limit):
+            return [PULL, _encode_digest(digest), _encode_heads(beyond), byte_limit]
         case Events(digest, transactions):
-            sent = [[[event.header, event.body] for event in events] for events in transactions]
-            return [EVENTS, _encode_digest(digest), sent]
+            return [EVENTS, _encode_digest(digest), transactions]
         case Refusal(digest, reason, detail):
             return [REFUSAL, _encode_digest(digest), reason, detail]
 
 
 def _encode_digest(digest: Digest) -> list[Any]:
     return [
-        [[origin, claim.seq, claim.chain] for origin, claim in sorted(digest.heads.items())],
+        _encode_heads(digest.heads),
         digest.feature_level,
         digest.wall_ms,
         [[origin, sorted(vector.items())] for origin, vector in sorted(digest.vectors.items())],
@@ -172,12 +185,19 @@ def _encode_digest(digest: Digest) -> list[Any]:
     ]
 
 
+def _encode_heads(heads: Mapping[str, Claim]) -> list[Any]:
+    return [[origin, claim.seq, claim.chain] for origin, claim in sorted(heads.items())]
+
+
 def _decode_content(content: Any) -> Message:
     match content:
         case [kind, digest] if kind == DIGEST:
             return _decode_digest(digest)
+        case [kind, digest, beyond, byte_limit] if kind == PULL:
+            _require(_is_count(byte_limit), "byte limit")
+            return Pull(_decode_digest(digest), _decode_heads(beyond), byte_limit)
         case [kind, digest, list(transactions)] if kind == EVENTS:
-            return Events(_decode_digest(digest), tuple(_decode_transaction(events) for events in transactions))
+            return Events(_decode_digest(digest), tuple([_decode_transaction(events) for events in transactions]))
         case [kind, digest, str(reason), str(detail)] if kind == REFUSAL:
             return Refusal(_decode_digest(digest), reason[:64], detail[:1024])
     raise Malformed("a message's content has an unknown shape")
@@ -188,7 +208,7 @@ def _decode_transaction(events: Any) -> Transaction:
     for event in events:
         _require(isinstance(event, list) and len(event) == 2, "event")
         _require(isinstance(event[0], bytes) and isinstance(event[1], bytes), "event")
-    return tuple(Encoded(header, body) for header, body in events)
+    return tuple([Encoded(header, body) for header, body in events])
 
 
 def _decode_digest(digest: Any) -> Digest:
@@ -204,13 +224,17 @@ def _decode_digest(digest: Any) -> Digest:
         origin, seq, reason = entry
         _require(is_origin(origin) and _is_count(seq) and isinstance(reason, str), "digest's left out")
     return Digest(
-        {fork.origin: Claim(fork.seq, fork.chain) for fork in _decode_forks(heads, "heads")},
+        _decode_heads(heads),
         wall_ms,
         {origin: decode_vector(vector) for origin, vector in vectors},
         tuple(Withheld(origin, seq, reason[:64]) for origin, seq, reason in left_out),
         _decode_forks(forks, "forks"),
         feature_level,
     )
+
+
+def _decode_heads(entries: Any) -> dict[str, Claim]:
+    return {fork.origin: Claim(fork.seq, fork.chain) for fork in _decode_forks(entries, "heads")}
 
 
 def _decode_forks(entries: Any, what: str) -> tuple[Fork, ...]:

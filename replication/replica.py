@@ -22,7 +22,7 @@ from pathlib import Path
 
 from crdt.operations import Add, Operation, Remove
 from replication import tables
-from replication.admission import Arrived, LeftOut, Transaction, admit, decode_transaction
+from replication.admission import Arrived, LeftOut, admit
 from replication.batch import Batch
 from replication.command import Command, Written
 from replication.errors import Refused, StoreFailed, StoreFull, StoreRefused
@@ -40,9 +40,9 @@ SECRET_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """Transactions that a peer sent."""
+    """Transactions that a peer sent, read as `admission.decode_transaction` does."""
 
-    transactions: tuple[Transaction, ...]
+    transactions: Sequence[Arrived | LeftOut]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,6 @@ class Applied:
 
 Job = Command | Arrival | NewIncarnation
 Outcome = Written | Applied | Refused
-_Prepared = Command | NewIncarnation | list[Arrived | LeftOut]
 
 
 class Replica:
@@ -77,7 +76,7 @@ class Replica:
         self._secret = secret
         self._failed: StoreFailed | None = None
         self._incarnations = 0
-        self._writer = Writer(meta.cluster, max_drift_ms, self._salt)
+        self._writer = Writer(meta.cluster, max_drift_ms // 2, self._salt)
         self._salts = hashlib.blake2b(b"salt", key=secret, digest_size=SALT_BYTES)
 
     @classmethod
@@ -164,13 +163,12 @@ class Replica:
     def _turn(self, jobs: Sequence[Job], now_ms: int) -> list[Outcome]:
         with collector_standing_still(), self.store.writing() as transaction:
             batch = Batch(self.store, transaction, self._mirror)
-            prepared = [_prepare(job) for job in jobs]
-            _gather(batch, prepared)
+            _gather(batch, jobs)
             # Whoever learned that it was rolled back must not write under its old name first (I6).
-            for job in prepared:
+            for job in jobs:
                 if isinstance(job, NewIncarnation):
                     self._do(batch, job, now_ms)
-            outcomes = [self._do(batch, job, now_ms) for job in prepared]
+            outcomes = [self._do(batch, job, now_ms) for job in jobs]
             batch.flush(now_ms)
             if batch.mirror.position != self._mirror.position:
                 batch.mirror.transaction = transaction.id()
@@ -182,7 +180,7 @@ class Replica:
         self._mirror = batch.mirror
         return outcomes
 
-    def _do(self, batch: Batch, job: _Prepared, now_ms: int) -> Outcome:
+    def _do(self, batch: Batch, job: Job, now_ms: int) -> Outcome:
         match job:
             case Command():
                 try:
@@ -194,10 +192,10 @@ class Replica:
                 if origin == batch.mirror.origin and beyond > (head.seq if head else 0):
                     self._reincarnate(batch)
                 return Applied(0, ())
-            case list():
-                return self._apply(batch, job, now_ms)
+            case Arrival(transactions):
+                return self._apply(batch, transactions, now_ms)
 
-    def _apply(self, batch: Batch, transactions: list[Arrived | LeftOut], now_ms: int) -> Applied:
+    def _apply(self, batch: Batch, transactions: Sequence[Arrived | LeftOut], now_ms: int) -> Applied:
         events = 0
         left_out: list[LeftOut] = []
         for arrived in transactions:
@@ -269,15 +267,16 @@ def _draw(secret: bytes, purpose: str, name: str, size: int) -> bytes:
     return hashlib.blake2b(pack([purpose, name]), key=secret, digest_size=size).digest()
 
 
-def _prepare(job: Job) -> _Prepared:
-    if isinstance(job, Arrival):
-        return [decode_transaction(transaction) for transaction in job.transactions]
-    return job
-
-
-def _gather(batch: Batch, jobs: Sequence[_Prepared]) -> None:
+def _gather(batch: Batch, jobs: Sequence[Job]) -> None:
     """Read at once every row that the jobs will touch: streams, then the elements that those number."""
-    changes = [change for job in jobs for change in _changes(job)]
+    changes: list[tuple[str, tuple[Operation, ...]]] = []
+    for job in jobs:
+        if isinstance(job, Command):
+            changes += [(draft.stream, draft.operations) for draft in job.drafts]
+        elif isinstance(job, Arrival):
+            for arrived in job.transactions:
+                if isinstance(arrived, Arrived):
+                    changes += _changes(arrived)
     batch.prefetch({stream for stream, _ in changes})
     keys: set[bytes] = set()
     for name, operations in changes:
@@ -290,11 +289,6 @@ def _gather(batch: Batch, jobs: Sequence[_Prepared]) -> None:
     batch.prefetch_additions(keys)
 
 
-def _changes(job: _Prepared) -> Iterator[tuple[str, tuple[Operation, ...]]]:
-    if isinstance(job, Command):
-        yield from ((draft.stream, draft.operations) for draft in job.drafts)
-    elif isinstance(job, list):
-        for arrived in job:
-            if isinstance(arrived, Arrived):
-                for header, body in zip(arrived.headers, arrived.bodies, strict=True):
-                    yield header.stream, (body and body.operations) or ()
+def _changes(arrived: Arrived) -> Iterator[tuple[str, tuple[Operation, ...]]]:
+    for header, body in zip(arrived.headers, arrived.bodies, strict=True):
+        yield header.stream, (body and body.operations) or ()

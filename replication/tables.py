@@ -52,7 +52,7 @@ class OriginNames(Protocol):
     def origin_number(self, origin: str) -> int: ...
 
 
-class Head(msgspec.Struct, frozen=True):
+class Head(msgspec.Struct, frozen=True, gc=False):
     """The newest event of an origin, as the `origins` table holds it."""
 
     number: int
@@ -84,7 +84,7 @@ StoredWrite = tuple[int, int, int, JSON]
 """A live write as its row holds it: timestamp, number of its origin, seq, value."""
 
 
-class StreamRow(msgspec.Struct):
+class StreamRow(msgspec.Struct, gc=False):
     """Everything about a stream but its elements: one get reads it.
 
     Shape: `stored` holds each register's live writes, greatest first, as they are stored: an event reads and writes
@@ -185,10 +185,19 @@ def encode_stream(row: StreamRow) -> bytes:
 
 def decode_stream(data: bytes, names: OriginNames) -> StreamRow:
     number, vector, cleared, stored, sets, opaque, conflicts = unpack_own(data)
-    numbers = {name: place for place, name in enumerate(sets)} if sets else {}
-    vector, cleared = _unflat(vector, names), _unflat(cleared, names)
-    size, conflicted = len(data), conflicts > 0
-    return StreamRow(number, names, vector, cleared, stored, sets, opaque, conflicts, size, conflicted, numbers)
+    return StreamRow(
+        number,
+        names,
+        _unflat(vector, names),
+        _unflat(cleared, names) if cleared else {},
+        stored,
+        sets,
+        opaque,
+        conflicts,
+        len(data),
+        conflicts > 0,
+        {name: place for place, name in enumerate(sets)} if sets else {},
+    )
 
 
 def encode_prefix(vector: dict[str, int], names: OriginNames) -> bytes:
@@ -269,9 +278,11 @@ def decode_purge(data: bytes) -> tuple[str, bytes]:
 
 def _flat(vector: dict[str, int], names: OriginNames) -> list[int]:
     number = names.origin_number
-    return [place for origin, seq in vector.items() for place in (number(origin), seq)]
+    return [place for origin, seq in vector.items() for place in (number(origin), seq)] if vector else []
 
 
 def _unflat(flat: list[int], names: OriginNames) -> dict[str, int]:
     origin = names.origin
-    return {origin(number): seq for number, seq in zip(flat[::2], flat[1::2], strict=True)} if flat else {}
+    if len(flat) == 2:  # most often
+        return {origin(flat[0]): flat[1]}
+    return {origin(number): seq for number, seq in zip(flat[::2], flat[1::2], strict=True)}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from crdt.dot import Dot
-from crdt.hybrid_clock import TIMESTAMP_MAX, milliseconds, next_timestamp
+from crdt.hybrid_clock import COUNTER_BITS, TIMESTAMP_MAX, milliseconds, next_timestamp
 from crdt.operations import JSON, Add, Operation, Set
 from crdt.register import Register
 from crdt.version_vector import VersionVector, cut, includes
@@ -43,14 +43,15 @@ from replication.values import check_operations
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """What a write needs beside the batch. Shape: `salt` draws an event body's salt, from origin and seq."""
+    """What a write needs beside the batch. Shape: `drift_ms` is how far ahead of the wall clock it may
+    stamp; `salt` draws an event body's salt, from origin and seq."""
 
     cluster: str
-    max_drift_ms: int
+    drift_ms: int
     salt: Callable[[str, int], bytes]
 
 
-class _Plan(msgspec.Struct, frozen=True):
+class _Plan(msgspec.Struct, frozen=True, gc=False):
     """One event that passed every check but those of size."""
 
     stream: str
@@ -64,9 +65,10 @@ def write(batch: Batch, command: Command, writer: Writer, now_ms: int) -> Writte
 
     Raises: Refused, before anything was put.
     """
-    repeated = _repeated(batch, command, now_ms)
-    if repeated is not None:
-        return repeated
+    if command.request is not None or command.source is not None:
+        repeated = _repeated(batch, command, now_ms)
+        if repeated is not None:
+            return repeated
     if command.expect or command.absent or command.present:
         _check_conditions(batch, command)
     plans = [_plan(batch, draft) for draft in command.drafts]
@@ -187,14 +189,12 @@ def merge_patch(target: JSON, patch: JSON) -> JSON:
 
 def _stamp(batch: Batch, writer: Writer, now_ms: int) -> int:
     timestamp = next_timestamp(batch.mirror.clock, now_ms)
-    ahead_ms = milliseconds(timestamp) - now_ms
-    limit_ms = writer.max_drift_ms // 2
-    if ahead_ms > limit_ms or timestamp > TIMESTAMP_MAX:
-        raise ClockAhead(ahead_ms, limit_ms)
+    if timestamp > min((now_ms + writer.drift_ms + 1 << COUNTER_BITS) - 1, TIMESTAMP_MAX):
+        raise ClockAhead(milliseconds(timestamp) - now_ms, writer.drift_ms)
     return timestamp
 
 
-class _New(msgspec.Struct, frozen=True):
+class _New(msgspec.Struct, frozen=True, gc=False):
     """One event that may be appended, if it is not too large."""
 
     header: Header
@@ -252,7 +252,8 @@ def _seen(batch: Batch, origin: str) -> tuple[Seen, ...]:
 def _check_sizes(batch: Batch, events: list[_New]) -> None:
     size = 0
     for event in events:
-        event_size = event.encoded.size
+        header, body = event.encoded
+        event_size = len(header) + len(body)
         size += event_size
         if event_size > EVENT_BYTES_MAX:
             raise TooLarge(f"the event has {event_size} bytes; at most {EVENT_BYTES_MAX} are allowed")

@@ -10,7 +10,7 @@ from crdt.event import Event
 from crdt.operations import JSON, Add, Delete, Operation, Remove, Set
 from crdt.reference import resolve
 from crdt.version_vector import VersionVector
-from replication.admission import Transaction
+from replication.admission import Transaction, decode_transaction
 from replication.command import Command, Draft, Written
 from replication.errors import UnknownStream
 from replication.event import meaning
@@ -82,7 +82,7 @@ class Node:
 
     def apply(self, transactions: Iterable[Transaction]) -> Applied:
         """Take in what a peer sent."""
-        [outcome] = self.replica.turn([Arrival(tuple(transactions))], self.now_ms)
+        [outcome] = self.replica.turn([Arrival([decode_transaction(one) for one in transactions])], self.now_ms)
         assert isinstance(outcome, Applied)
         return outcome
 

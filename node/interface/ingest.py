@@ -1,8 +1,8 @@
 """A stream of writes: events in, one a line, outcomes out, one a line, each once it is durable.
 
-Three steps run at once, with little between them: read and parse a group of lines, commit the group before, send the
-outcomes of those before that. A client that sends faster than the disk writes is slowed down by TCP. One that sends
-everything before it reads anything is let: its outcomes are put aside meanwhile.
+While a group of lines is committed the next is read and parsed, and the outcomes of those before are sent. A client
+that sends faster than the disk writes is slowed down by TCP. One that sends everything before it reads anything is
+let: its outcomes are put aside meanwhile.
 
 Every line is an event of its own, with conditions of its own; one that is refused says so and the next goes on. The
 last line out is a summary: without it, the answer was cut off, and lines whose outcome is missing may or may not have
@@ -28,9 +28,9 @@ from node.interface.spool import Spool, SpoolFull
 from node.interface.writing import actor_of, describe
 from node.limits import (
     BODY_BYTES_MAX,
-    INGEST_AHEAD_MAX,
     INGEST_GROUP_BYTES,
     INGEST_GROUP_LINES,
+    INGEST_GROUPS,
     INGEST_PART_BYTES,
 )
 from replication.command import Command, Written
@@ -85,41 +85,64 @@ class _Ingestion:
         self._minimal = minimal
         self._spool = Spool()
         self._news = trio.Event()
-        self._ended = False
+        self._slots = trio.Semaphore(INGEST_GROUPS)
+        self._ended = self._gave_up = False
         self._counts = {"lines": 0, "written": 0, "repeated": 0, "refused": 0}
 
     async def run(self, send: SendPart) -> None:
         """Read, write and answer until the client has sent its last line and every outcome is out."""
-        groups_in, groups_out = trio.open_memory_channel[_Group](INGEST_AHEAD_MAX)
+        await self._request.node.introduced.wait()
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._read, groups_in)
-                nursery.start_soon(self._write, groups_out)
+                nursery.start_soon(self._read)
                 await self._answer(send)
         except* ClientGone:
             raise ClientGone from None
         finally:
+            self._ended = True
             self._spool.close()
 
-    async def _read(self, groups: trio.MemorySendChannel[_Group]) -> None:
+    async def _read(self) -> None:
         group = _Group()
-        async with groups:
-            try:
-                async for part in self._parts:
-                    for size, read in part:
-                        self._counts["lines"] += 1
-                        group.lines.append(_Line(self._counts["lines"], self._parse(read)))
-                        group.size += size
-                        if group.full:
-                            await groups.send(group)
-                            group = _Group()
-                    if group.lines and not groups.statistics().current_buffer_used:
-                        await groups.send(group)  # the disk has nothing to do: do not wait for more
-                        group = _Group()
-            except Problem as problem:  # nothing that follows can be told apart from it
-                group.lines.append(_Line(self._counts["lines"] + 1, problem))
-            if group.lines:
-                await groups.send(group)
+        try:
+            async for part in self._parts:
+                for size, read in part:
+                    self._counts["lines"] += 1
+                    group.lines.append(_Line(self._counts["lines"], self._parse(read)))
+                    group.size += size
+                    if group.full:
+                        group = await self._write(group)
+                if group.lines and self._slots.value == INGEST_GROUPS:
+                    group = await self._write(group)  # the disk has nothing to do: do not wait for more
+        except Problem as problem:  # nothing that follows can be told apart from it
+            group.lines.append(_Line(self._counts["lines"] + 1, problem))
+        await self._write(group)
+        for _ in range(INGEST_GROUPS):
+            await self._slots.acquire()
+        self._put(dump_json({"summary": self._counts}))
+        self._ended = True
+
+    async def _write(self, group: _Group) -> _Group:
+        """Have a group written once there is room for it; a new one to go on with."""
+        await self._slots.acquire()
+        commands = [line.asked for line in group.lines if isinstance(line.asked, Command)]
+        try:
+            self._request.node.enqueue(commands, group.size, partial(self._told, group))
+        except Refused as refusal:
+            self._told(group, [refusal for _ in commands])
+        return _Group()
+
+    def _told(self, group: _Group, outcomes: list[Outcome]) -> None:
+        if not self._ended:
+            self._slots.release()
+            self._put(b"".join(self._tell(group, iter(outcomes))))
+
+    def _put(self, data: bytes) -> None:
+        try:
+            self._spool.put(data)
+        except SpoolFull:
+            self._gave_up = True  # it neither reads nor stops
+        self._news.set()
 
     def _parse(self, read: Callable[[], Any]) -> Command | Problem | Refused:
         try:
@@ -132,24 +155,6 @@ class _Ingestion:
             return Command((draft,), actor=self._actor, expect=expected, occurred_at=occurred_at, source=source)
         except (Problem, Refused) as error:
             return error
-
-    async def _write(self, groups: trio.MemoryReceiveChannel[_Group]) -> None:
-        async for group in groups:
-            commands = [line.asked for line in group.lines if isinstance(line.asked, Command)]
-            try:
-                outcomes = await self._request.node.submit(commands, group.size) if commands else []
-            except Refused as refusal:
-                outcomes = [refusal for _ in commands]
-            self._put(b"".join(self._tell(group, iter(outcomes))))
-        self._put(dump_json({"summary": self._counts}))
-        self._ended = True
-
-    def _put(self, data: bytes) -> None:
-        try:
-            self._spool.put(data)
-        except SpoolFull:
-            raise ClientGone from None  # it neither reads nor stops
-        self._news.set()
 
     def _tell(self, group: _Group, outcomes: Iterator[Outcome]) -> Iterator[bytes]:
         """The outcomes of a group, in the order of its lines."""
@@ -168,6 +173,8 @@ class _Ingestion:
     async def _answer(self, send: SendPart) -> None:
         while True:
             ended, self._news = self._ended, trio.Event()
+            if self._gave_up:
+                raise ClientGone
             while part := self._spool.take(INGEST_PART_BYTES):
                 await send(part)
             if ended:

@@ -12,6 +12,7 @@ import trio
 from crdt.hybrid_clock import COUNTER_BITS
 from node.interface.problems import PREFIX
 from node.limits import BODY_BYTES_MAX
+from replication.admission import decode_transaction
 from replication.event import Encoded, Header, digest, genesis
 from replication.event_codec import encode_header
 from replication.packing import pack
@@ -322,7 +323,7 @@ def future_event() -> Encoded:
 async def prepared(served: Served) -> None:
     """Something to be wrong about."""
     await served.write("users/4", set={"name": "Lisa"}, add={"mail": ["a"]})
-    await served.node.submit([Arrival(((future_event(),),))])
+    await served.node.submit([Arrival([decode_transaction((future_event(),))])])
 
 
 def check_problem(response: httpx.Response, case: Case) -> None:

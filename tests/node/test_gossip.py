@@ -141,7 +141,7 @@ async def test_an_arrival_that_is_left_out_whole_wakes_nobody(world: World) -> N
 
 
 async def test_a_push_does_not_carry_what_its_sender_knows_of_others_and_a_pull_does(world: World) -> None:
-    carried: dict[str, set[bool]] = {"Events": set(), "Digest": set()}
+    carried: dict[str, set[bool]] = {"Events": set(), "Pull": set()}
     async with world.node("us", "eu") as us, world.node("eu", "us") as eu:
         heard = eu.gossip.answer
 
@@ -156,7 +156,7 @@ async def test_a_push_does_not_carry_what_its_sender_knows_of_others_and_a_pull_
             await write(us, "s", set={"n": number})
             await until(lambda: same(us, eu))
         await until(lambda: all(carried.values()))
-    assert carried == {"Events": {False}, "Digest": {True}}
+    assert carried == {"Events": {False}, "Pull": {True}}
 
 
 async def test_a_region_cut_from_one_peer_is_reached_through_another(world: World) -> None:
