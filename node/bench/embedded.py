@@ -1,0 +1,152 @@
+"""The replica inside a process: appending, sets of any size, and what it costs as the log grows."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+from crdt.operations import Add, Operation, Remove
+from node.bench.figure import Figure
+from node.bench.floor import copied, recording, replay, timed
+from node.bench.workload import NOW, commands, fill, open_replica, write
+from replication.command import Command, Draft, Written
+from replication.queries import contains, existing_row, resolve_stream
+from replication.replica import Replica
+
+STREAMS = (20_000, 200_000)
+PAST = 300_000
+PER_COMMIT = {64: 150, 1_000: 40}
+"""Events a commit, and how many commits are measured."""
+SIZES = (1_000, 1_000_000)
+ROUNDS, PER_ROUND = 9, 1_000
+GROWTH = (100_000, 500_000, 1_000_000, 2_500_000, 5_000_000)
+GROWTH_STREAMS = 50_000
+
+
+def append(directory: Path) -> Iterator[Figure]:
+    """Events appended to a store with a past, by events a commit, against the bare rows."""
+    for streams in STREAMS:
+        past = directory / f"past-{streams}"
+        replica = open_replica(past)
+        fill(replica, PAST, streams)
+        replica.close()
+        for per_commit, count in PER_COMMIT.items():
+            yield measure_append(directory, past, streams, per_commit, count)
+
+
+def measure_append(directory: Path, past: Path, streams: int, per_commit: int, count: int) -> Figure:
+    name = f"{streams}-{per_commit}"
+    floor, replica = copied(past, directory / f"floor-{name}"), open_replica(copied(past, directory / name))
+    rng = random.Random(2)
+    batches = [commands(rng, per_commit, streams) for _ in range(count)]
+    with recording() as turns:
+        seconds = timed(lambda: [write(replica, batch) for batch in batches])
+    replica.close()
+    best = replay(floor, turns)
+    events = per_commit * count
+    what = f"append, {per_commit:,} a commit, {streams:,} streams"
+    return Figure(what, events / seconds, "events/s", events / best)
+
+
+def sets(directory: Path) -> Iterator[Figure]:
+    """Add, remove and look up members of one set, 1,000 a commit, sync subtracted; the floor is the small set."""
+    measured = {size: _MeasuredSet(directory / f"set-{size}", size) for size in SIZES}
+    for _ in range(ROUNDS):
+        for one in measured.values():
+            one.round()
+    small, large = (measured[size].seconds for size in SIZES)
+    for kind in small:
+        low, high = (median(times[kind]) / PER_ROUND * 1e6 for times in (small, large))
+        yield Figure(f"set {kind}, {SIZES[1]:,} members (floor: {SIZES[0]:,})", high, "µs", low)
+
+
+class _MeasuredSet:
+    def __init__(self, directory: Path, size: int) -> None:
+        self._rng = random.Random(size)
+        self._size = size
+        self._replica = open_replica(directory)
+        self.seconds: dict[str, list[float]] = {"add": [], "remove": [], "contains": []}
+        for start in range(0, size, 5_000):
+            self._turn([tuple(Add("members", self._element()) for _ in range(min(5_000, size - start)))])
+        self._commit = self._replica.store._commit
+        self._synced = 0.0
+        self._replica.store._commit = self._timed_commit  # type: ignore[method-assign]  # to subtract it
+
+    def _timed_commit(self, transaction: object) -> None:
+        self._synced += timed(lambda: self._commit(transaction))  # type: ignore[arg-type]
+
+    def _element(self) -> str:
+        return f"{self._rng.getrandbits(80):024x}"
+
+    def _turn(self, events: list[tuple[Operation, ...]]) -> None:
+        outcomes = self._replica.turn([Command((Draft("groups/all", event),)) for event in events], NOW)
+        assert all(isinstance(outcome, Written) for outcome in outcomes)
+
+    def round(self) -> None:
+        fresh = [self._element() for _ in range(PER_ROUND)]
+        self._note("add", lambda: self._turn([(Add("members", one),) for one in fresh]))
+        self._note("contains", lambda: self._look_up(fresh))
+        self._note("remove", lambda: self._turn([(Remove("members", one),) for one in fresh]))
+
+    def _look_up(self, elements: list[str]) -> None:
+        """As the interface does it: a snapshot, the stream's row and the element, for each question."""
+        for element in elements:
+            with self._replica.read() as snapshot:
+                row = existing_row(snapshot, "groups/all")
+                assert contains(snapshot, row, "members", element)
+
+    def _note(self, kind: str, work: object) -> None:
+        synced = self._synced
+        seconds = timed(work)  # type: ignore[arg-type]
+        self.seconds[kind].append(seconds - (self._synced - synced))
+
+
+def growth(directory: Path) -> Iterator[Figure]:
+    """Write and read cost as the log grows over a fixed number of streams, against the floor at the same size."""
+    store = directory / "growing"
+    written = 0
+    for size in GROWTH:
+        replica = open_replica(store)
+        fill(replica, size - written, GROWTH_STREAMS, seed=size)
+        written = size
+        memory = resident_bytes()
+        replica.close()
+        yield replace(
+            measure_append(directory, store, GROWTH_STREAMS, 1_000, 20), name=f"append, 1,000 a commit, at {size:,} events"
+        )
+        yield _measure_reads(store, size)
+        yield Figure(f"resident memory at {size:,} events", memory / 1e6, "MB")
+        for leftover in directory.glob(f"*{GROWTH_STREAMS}-1000"):
+            for file in leftover.iterdir():
+                file.unlink()
+            leftover.rmdir()
+
+
+def _measure_reads(store: Path, size: int) -> Figure:
+    replica = open_replica(store)
+    rng = random.Random(3)
+    names = [f"users/{rng.randrange(GROWTH_STREAMS):07}" for _ in range(20_000)]
+    bare = timed(lambda: [_get(replica, name) for name in names])
+    bare = min(bare, timed(lambda: [_get(replica, name) for name in names]))
+    seconds = min(timed(lambda: [_resolve(replica, name) for name in names]) for _ in range(2))
+    replica.close()
+    return Figure(f"resolve at {size:,} events", len(names) / seconds, "reads/s", len(names) / bare)
+
+
+def _get(replica: Replica, name: str) -> None:
+    with replica.store.env.begin(db=replica.store.dbs["streams"]) as transaction:
+        assert transaction.get(name.encode()) is not None
+
+
+def _resolve(replica: Replica, name: str) -> None:
+    with replica.read() as snapshot:
+        resolve_stream(snapshot, name)
+
+
+def resident_bytes() -> int:
+    """This process's memory that is not a mapped file."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    return 0
