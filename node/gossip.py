@@ -139,7 +139,8 @@ class Gossip:
                 with self._replica.read() as snapshot:
                     limit = min(byte_limit, self._message_bytes)
                     transactions = lacking(snapshot, replace(digest, heads=beyond), limit)
-                self._is_pulling(received.sender, bool(transactions))
+                size = sum(event.size for transaction in transactions for event in transaction)
+                self._is_pulling(received.sender, size >= limit)
                 ours = self._digest(forks, pull=True)
                 return self._encode(Events(ours, transactions) if transactions else ours), True
             case Events(_, transactions):
@@ -165,7 +166,7 @@ class Gossip:
         return messages.encode(message, self._replica.meta.cluster, self._replica.origin)
 
     def _is_pulling(self, sender: str, goes_on: bool) -> None:
-        """A peer that is given events comes back for more, or is done; then pushes are due again."""
+        """A peer that is given a full message comes back for more; with less it is done, and pushes are due again."""
         for peer in self.peers:
             if peer.origin == sender:
                 peer.pulls_until = trio.current_time() + self._interval_s

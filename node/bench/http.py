@@ -1,0 +1,87 @@
+"""Single requests over HTTP: durable writes and resolved reads, at 1, 16 and 64 connections."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from node.bench import loader
+from node.bench.figure import Figure
+from node.bench.loader import Load
+from node.bench.processes import HOST, atoll, free_port, stock
+from node.bench.workload import NAME, fill, open_replica
+
+STREAMS = 20_000
+CONNECTIONS = (1, 16, 64)
+SECONDS = 5.0
+BODY = '{"set":{"displayName":"' + NAME + '","revision":{n}}}'.replace("{n}", "1")
+JSON = {"content-type": "application/json"}
+
+
+def write_load(port: int, connections: int) -> Load:
+    path = "/streams/users/{n}"
+    return Load(HOST, port, connections, SECONDS, "POST", path, STREAMS, BODY, JSON, (201,))
+
+
+def read_load(port: int, connections: int) -> Load:
+    return Load(HOST, port, connections, SECONDS, "GET", "/streams/users/{n}", STREAMS)
+
+
+def _prepare(directory: Path) -> None:
+    replica = open_replica(directory / "eu")
+    fill(replica, STREAMS, STREAMS)
+    replica.close()
+
+
+def writes(directory: Path) -> Iterator[Figure]:
+    """Single durable writes; the floor is the same handlers behind Quart on stock hypercorn."""
+    yield from _measure(directory, "write", write_load)
+
+
+def reads(directory: Path) -> Iterator[Figure]:
+    """Reads of a resolved stream; the floor is the same handlers behind Quart on stock hypercorn."""
+    yield from _measure(directory, "read", read_load)
+
+
+def _measure(directory: Path, kind: str, load: Callable[[int, int], Load]) -> Iterator[Figure]:
+    _prepare(directory)
+    port, slow_port = free_port(), free_port()
+    slow = {}
+    with stock(directory, "eu", slow_port):
+        for connections in CONNECTIONS:
+            slow[connections] = loader.run(load(slow_port, connections)).rate
+    with atoll(directory, "eu", port):
+        for connections in CONNECTIONS:
+            loaded = loader.run(load(port, connections))
+            assert not loaded.unexpected, f"{loaded.unexpected} answers of another status"
+            what = f"HTTP {kind}, {connections} connections"
+            yield Figure(what, loaded.rate, "requests/s", slow[connections])
+            yield Figure(f"{what}, p99", loaded.p99, "ms")
+
+
+def others(directory: Path) -> Iterator[Figure]:
+    """Conditional and forced requests, many reads at once, and a page of changes, at 16 connections."""
+    _prepare(directory)
+    port = free_port()
+    with atoll(directory, "eu", port):
+        token = _token(port)
+        many = '{"streams":[' + ",".join(f'"users/{number:07}"' for number in range(100)) + "]}"
+        for what, load in {
+            "read, unchanged (304)": Load(
+                HOST, port, 16, SECONDS, "GET", "/streams/users/0000001",
+                headers={"if-none-match": f'"{token}"'}, statuses=(304,),
+            ),
+            "read, forced (Causal-After)": Load(
+                HOST, port, 16, SECONDS, "GET", "/streams/users/{n}", STREAMS, headers={"causal-after": token}
+            ),
+            "resolve, 100 streams": Load(HOST, port, 16, SECONDS, "POST", "/resolve", body=many, headers=JSON),
+            "changes, a page of 100": Load(HOST, port, 16, SECONDS, "GET", "/changes"),
+        }.items():  # fmt: skip
+            loaded = loader.run(load)
+            assert not loaded.unexpected, what
+            yield Figure(f"HTTP {what}, 16 connections", loaded.rate, "requests/s")
+
+
+def _token(port: int) -> str:
+    import httpx
+
+    token: str = httpx.get(f"http://{HOST}:{port}/streams/users/0000001", trust_env=False).json()["token"]
+    return token

@@ -1,0 +1,69 @@
+"""Servers for as long as they are measured: started on loopback, waited for, stopped."""
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+HOST = "127.0.0.1"
+READY_S = 30.0
+
+
+class NotReady(Exception):
+    """A server that did not come up, and what it said."""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Raises: NotReady."""
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            socket.create_connection((HOST, port), timeout=1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise NotReady(f"{process.args!r} does not listen on {port}")
+
+
+@contextmanager
+def server(command: Sequence[str], port: int, directory: Path) -> Iterator[None]:
+    """While this lasts, the command serves on the port. Raises: NotReady."""
+    with (directory / f"{port}.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=directory)  # noqa: S603  # as the caller says
+        try:
+            wait_for_port(port, process)
+            yield
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@contextmanager
+def atoll(directory: Path, region: str, port: int, *options: str) -> Iterator[str]:
+    """While this lasts, a node serves; its URL."""
+    command = [sys.executable, "-m", "node", "serve", "--region", region, "--data", str(directory / region)]
+    with server([*command, "--listen", f"{HOST}:{port}", "--cluster", "bench", *options], port, directory):
+        yield f"http://{HOST}:{port}"
+
+
+@contextmanager
+def stock(directory: Path, region: str, port: int) -> Iterator[None]:
+    """While this lasts, the same handlers behind Quart on hypercorn as it is."""
+    command = [sys.executable, "-m", "node.bench.stock", str(directory / region), region, str(port)]
+    with server(command, port, directory):
+        yield
