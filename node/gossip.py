@@ -11,6 +11,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TypeVar
@@ -108,7 +109,11 @@ class Gossip:
         with trio.move_on_after(INTRODUCTION_S):
             async with trio.open_nursery() as nursery:
                 for peer in self.peers:
-                    nursery.start_soon(self._pull, peer)
+                    nursery.start_soon(self._greet, peer)
+
+    async def _greet(self, peer: Peer) -> None:
+        with suppress(Unreachable):
+            await self._call(peer, self._digest(pull=True))
 
     def committed(self) -> None:
         """Events were committed: whoever lacks them is due a push."""
@@ -231,7 +236,8 @@ class Gossip:
         """Have them applied, a turn's worth after the other."""
         events, left_out = 0, []
         for turn in batched(transactions, ARRIVALS_PER_TURN):
-            outcome = await self._do(Arrival(turn), 0)
+            size = sum(event.size for one in turn if isinstance(one, Arrived) for event in one.encoded)
+            outcome = await self._do(Arrival(turn), size)
             if not isinstance(outcome, Applied):
                 self._count("store", str(outcome))
                 left_out.append(LeftOut("", 0, "store", str(outcome)))
@@ -353,10 +359,10 @@ class Gossip:
 
     async def _pull_forever(self) -> None:
         while True:
-            await trio.sleep(self._interval_s * self._entropy.uniform(0.5, 1.5))
             due = [peer for peer in self.peers if peer.retry_at <= trio.current_time()]
             if due:
                 await self._pull(self._entropy.choice(due))
+            await trio.sleep(self._interval_s * self._entropy.uniform(0.5, 1.5))
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

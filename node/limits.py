@@ -69,7 +69,7 @@ INTRODUCTION_S = 2.0
 BACKOFF_MAX_S = 5.0
 READ_AT_ONCE = 128
 """Transactions of a message that are read before others have a turn."""
-ARRIVALS_PER_TURN = 1_024
+ARRIVALS_PER_TURN = 2_048
 """Transactions of a message that share a commit."""
 SLOW_CALL_S = 2.0
 """A call to a peer that takes longer makes the messages smaller."""

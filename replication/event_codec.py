@@ -276,22 +276,22 @@ def _decode_operations(operations: list[list[Any]], data: bytes) -> tuple[Operat
     nested = False
     for operation in operations:
         code = operation[0] if operation else None
-        _require(is_count(code, 0xFFFF), "operation")
+        if not is_count(code, 0xFFFF):
+            raise Malformed("a body's operations: one has no number")
         if code not in KNOWN_OPERATIONS:
             return None
-        if code == DELETE:
-            _require(len(operation) == 1, "operation")
-            decoded.append(Delete())
-            continue
-        _require(len(operation) == 3, "operation")
-        _, field, value = operation
+        if len(operation) != (1 if code == DELETE else 3):
+            raise Malformed("a body's operations: one of a known number has an unknown shape")
         if code == SET:
-            decoded.append(Set(field, value))
-            nested = nested or isinstance(value, dict | list)
+            decoded.append(Set(operation[1], operation[2]))
+            nested = nested or isinstance(operation[2], dict | list)
+        elif code == DELETE:
+            decoded.append(Delete())
         else:
-            _require(isinstance(value, list) and bool(value), "operation")
-            kind = Add if code == ADD else Remove
-            decoded.extend([kind(field, element) for element in value])
+            kind, elements = Add if code == ADD else Remove, operation[2]
+            if not isinstance(elements, list) or not elements:
+                raise Malformed("a body's operations: one of a known number has an unknown shape")
+            decoded.extend([kind(operation[1], element) for element in elements])
     if nested:
         unpack(data)  # a value that holds a key twice is no value
     return check_operations(decoded)

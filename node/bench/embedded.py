@@ -113,7 +113,8 @@ def growth(directory: Path) -> Iterator[Figure]:
         memory = resident_bytes()
         replica.close()
         yield replace(
-            measure_append(directory, store, GROWTH_STREAMS, 1_000, 20), name=f"append, 1,000 a commit, at {size:,} events"
+            measure_append(directory, store, GROWTH_STREAMS, 1_000, 20),
+            name=f"append, 1,000 a commit, at {size:,} events",
         )
         yield _measure_reads(store, size)
         yield Figure(f"resident memory at {size:,} events", memory / 1e6, "MB")

@@ -13,14 +13,14 @@ import httpx
 from node.bench.figure import Figure
 from node.bench.floor import recording, replay, timed
 from node.bench.processes import HOST, atoll, free_port
-from node.bench.workload import NAME, NOW, open_replica, fill
+from node.bench.workload import NAME, NOW, fill, open_replica
 from replication.admission import decode_transaction
 from replication.exchange import claims, lacking
 from replication.messages import Digest
 from replication.replica import Arrival
 from replication.store import Store
 
-EVENTS, STREAMS = 1_000_000, 200_000
+EVENTS, STREAMS = 300_000, 60_000
 LAG_RATES = (100, 1_000)
 LAG_S = 10.0
 POLL_S = 0.2

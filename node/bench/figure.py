@@ -20,7 +20,7 @@ class Figure:
 
     @property
     def ratio(self) -> float | None:
-        """How close the figure comes to its floor: 1 is as good. Rates are held against rates, times against times."""
+        """How close the figure comes to its floor, 1 being as good: rate by rate, or time by time."""
         if not self.floor or not self.value:
             return None
         return self.value / self.floor if self.unit.endswith("/s") else self.floor / self.value

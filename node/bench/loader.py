@@ -43,7 +43,7 @@ class Loaded(msgspec.Struct, frozen=True):
 
 def run(load: Load) -> Loaded:
     """Put the load on, from another process."""
-    done = subprocess.run(  # noqa: S603  # our own module
+    done = subprocess.run(  # our own module
         [sys.executable, "-m", "node.bench.loader"], input=msgspec.json.encode(load), capture_output=True, check=True
     )
     return msgspec.json.decode(done.stdout, type=Loaded)

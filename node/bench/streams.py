@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -29,7 +30,7 @@ def ingest(directory: Path) -> Iterator[Figure]:
         copied(past, home / "eu")
         body, port = lines(random.Random(2), EVENTS, streams), free_port()
         with atoll(home, "eu", port) as url, httpx.Client(timeout=600, trust_env=False) as client:
-            seconds = timed(lambda: _send(client, url, body))
+            seconds = timed(partial(_send, client, url, body))
         yield Figure(f"ingest, {streams:,} streams", EVENTS / seconds, "events/s", floor)
 
 

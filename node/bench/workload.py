@@ -29,10 +29,8 @@ def commands(rng: random.Random, count: int, streams: int) -> list[Command]:
 
 def lines(rng: random.Random, count: int, streams: int) -> bytes:
     """The same as NDJSON."""
-    return b"".join(
-        json.dumps({"stream": stream(rng, streams), "set": {"displayName": NAME, "revision": number}}).encode() + b"\n"
-        for number in range(count)
-    )
+    made = ({"stream": stream(rng, streams), "set": {"displayName": NAME, "revision": n}} for n in range(count))
+    return b"".join(json.dumps(line).encode() + b"\n" for line in made)
 
 
 def open_replica(directory: Path, region: str = "eu") -> Replica:
