@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -41,7 +42,7 @@ def measure_append(directory: Path, past: Path, streams: int, per_commit: int, c
     rng = random.Random(2)
     batches = [commands(rng, per_commit, streams) for _ in range(count)]
     with recording() as turns:
-        seconds = timed(lambda: [write(replica, batch) for batch in batches])
+        seconds = timed(lambda: list(map(partial(write, replica), batches)))
     replica.close()
     best = replay(floor, turns)
     events = per_commit * count
@@ -128,9 +129,8 @@ def _measure_reads(store: Path, size: int) -> Figure:
     replica = open_replica(store)
     rng = random.Random(3)
     names = [f"users/{rng.randrange(GROWTH_STREAMS):07}" for _ in range(20_000)]
-    bare = timed(lambda: [_get(replica, name) for name in names])
-    bare = min(bare, timed(lambda: [_get(replica, name) for name in names]))
-    seconds = min(timed(lambda: [_resolve(replica, name) for name in names]) for _ in range(2))
+    bare = min(timed(lambda: list(map(partial(_get, replica), names))) for _ in range(2))
+    seconds = min(timed(lambda: list(map(partial(_resolve, replica), names))) for _ in range(2))
     replica.close()
     return Figure(f"resolve at {size:,} events", len(names) / seconds, "reads/s", len(names) / bare)
 

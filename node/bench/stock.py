@@ -16,13 +16,14 @@ from node.service import run_node
 from node.transport import HttpTransport
 
 
-async def main(directory: str, region: str, port: str) -> None:
+async def main(*arguments: str) -> None:
+    directory, region, port = arguments
     configuration = configure({"region": region, "data": directory, "cluster": "bench"})
     config = Config()
     config.bind = [f"127.0.0.1:{port}"]
     config.accesslog = config.errorlog = None
     async with run_node(configuration, SystemClock(), HttpTransport(), system_entropy()) as node:
-        await serve(Application(node), config)  # type: ignore[arg-type]  # as in node.server
+        await serve(Application(node), config)
 
 
 if __name__ == "__main__":

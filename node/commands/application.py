@@ -28,6 +28,7 @@ for name, module, summary in (
     ("status", "status", "Regions, vectors and lag, as nodes see them."),
     ("load", "load", "Replay an event file into regions, carrying tokens."),
     ("verify", "verify", "Check a store against its own log."),
+    ("bench", "bench", "Figures, each with its floor from the same run, and peers beside it."),
 ):
     app.command(f"node.commands.{module}:{name}", name=name, help=summary)
 # The one name that points up: the command line is where everything meets, and it is imported only when it is called.

@@ -1,0 +1,81 @@
+"""`atoll bench`: figures, each with its floor from the same run, and peers beside it."""
+
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from node.bench import embedded, exchange, http, streams
+from node.bench.figure import Figure, dump, show
+from node.bench.peers import Rates, measure
+from node.errors import BadArguments
+
+BENCHMARKS: dict[str, tuple[Callable[[Path], Iterator[Figure]], str]] = {
+    "append": (embedded.append, "events appended in this process, 64 and 1,000 a commit (1 minute)"),
+    "write": (http.writes, "single durable writes over HTTP (1 minute)"),
+    "read": (http.reads, "reads over HTTP (1 minute)"),
+    "requests": (http.others, "unchanged, forced, many at once, changes (1 minute)"),
+    "ingest": (streams.ingest, "streams of writes (1 minute)"),
+    "catch-up": (exchange.catch_up, "a new region takes in a million events (5 minutes)"),
+    "lag": (exchange.lag, "how far a region lags while clients write (1 minute)"),
+    "sets": (embedded.sets, "a set at 1,000 and at 1,000,000 members (2 minutes)"),
+    "growth": (embedded.growth, "cost and memory from 100,000 to 5,000,000 events (10 minutes)"),
+}
+
+
+def bench(*names: str, peers: bool = False, json: bool = False, data: Path | None = None) -> int:
+    """Measure, and print a table: append, write, read, requests, ingest, catch-up, lag, sets, growth.
+
+    Each figure stands beside its floor, measured in the same run: what nothing that does the same on this machine and
+    these libraries could beat. What counts is the ratio; absolute figures are the machine's.
+
+    Parameters
+    ----------
+    names
+        Which to run; all of them, but `growth`, where none is named.
+    peers
+        Measure PostgreSQL, PouchDB Server and Redis beside it, where they are installed.
+    json
+        Print JSON: {name: {value, unit, floor, ratio, peers}}.
+    data
+        Directory on the disk to measure; a temporary one below it is made and removed [this one].
+    """
+    for name in names:
+        if name not in BENCHMARKS:
+            raise BadArguments(f"benchmark {name!r} is not known; known are {', '.join(BENCHMARKS)}")
+    chosen = names or tuple(name for name in BENCHMARKS if name != "growth")
+    figures: list[Figure] = []
+    with tempfile.TemporaryDirectory(prefix="atoll-bench-", dir=data or Path.cwd()) as directory:
+        beside = _measure_peers(Path(directory)) if peers else {}
+        for name in chosen:
+            run, summary = BENCHMARKS[name]
+            print(f"{name}: {summary}", file=sys.stderr)
+            home = Path(directory) / name
+            home.mkdir()
+            for figure in run(home):
+                figures.append(replace(figure, peers=_rates_beside(figure.name, beside)))
+                print(f"  {figure.name}: {figure.value:,.4g} {figure.unit}", file=sys.stderr)
+    if json:
+        print(dump(figures))
+    else:
+        show(figures)
+    return 0
+
+
+def _measure_peers(directory: Path) -> dict[str, Rates]:
+    print("peers: those that are installed (2 minutes)", file=sys.stderr)
+    home = directory / "peers"
+    home.mkdir()
+    return measure(home)
+
+
+def _rates_beside(name: str, beside: dict[str, Rates]) -> dict[str, float]:
+    """What the peers do of what a figure measures."""
+    shown: dict[str, float] = {}
+    for peer, rates in beside.items():
+        for what, rate in rates.items():
+            same_lag = what.startswith("lag") and name.startswith("replication lag at 100 ") and name.endswith("p50")
+            if same_lag or (name.removeprefix("HTTP ").startswith(what) and not name.endswith("p99")):
+                shown[peer] = rate
+    return shown
