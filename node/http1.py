@@ -329,9 +329,7 @@ class Connection:
                     return
             self._waits_until = math.inf
             if not ready:
-                assert self._bad is not None
-                await self.wire.write(self._plain(self._bad))
-                await self.wire.linger()
+                await self.refuse()
                 return
             message = ready.popleft()
             self._answering = True
@@ -361,6 +359,13 @@ class Connection:
             except BadRequest as error:
                 self._bad = error
         return True
+
+    async def refuse(self) -> None:
+        """Say what is wrong with what the client sent last; nothing after it is read."""
+        assert self._bad is not None
+        self.head_sent = self.closing = True
+        await self.wire.write(self._plain(self._bad))
+        await self.wire.linger()
 
     @property
     def broken(self) -> bool:
@@ -496,7 +501,9 @@ class Exchange:
         if self._done or self._connection.wire.gone:
             return
         self._connection.closing = True
-        if not self._connection.head_sent:
+        if not self._connection.head_sent and self._connection.broken and not self._message.complete:
+            await self._connection.refuse()
+        elif not self._connection.head_sent:
             self._start = {"status": 500}
             await self.send({"type": "http.response.body"})
         else:
