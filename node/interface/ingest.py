@@ -201,12 +201,13 @@ async def _lines(request: Request) -> Parts:
 async def _values(request: Request) -> Parts:
     """msgpack values, one after another. Raises: Problem, for bytes that are none; ClientGone."""
     unpacker = msgpack.Unpacker(object_pairs_hook=distinct, strict_map_key=True, max_buffer_size=BODY_BYTES_MAX)
-    read = 0
+    read = fed = 0
     async for chunk in request.chunks:
         values: list[tuple[int, Callable[[], Any]]] = []
         wrong: Problem | None = None
         try:
             unpacker.feed(chunk)
+            fed += len(chunk)
             for value in unpacker:
                 values.append((unpacker.tell() - read, partial(check_depth, value)))
                 read = unpacker.tell()
@@ -217,5 +218,5 @@ async def _values(request: Request) -> Parts:
         yield values
         if wrong is not None:
             raise wrong
-    if unpacker.read_bytes(1):
+    if read < fed:
         raise Problem("malformed", "the last value is cut off", {"field": "body"})
