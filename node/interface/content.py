@@ -5,6 +5,7 @@ UTF-8 byte order, no blanks, a final newline; so equal states have equal bytes i
 """
 
 import json
+import re
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ PROBLEM_TYPE = "application/problem+json"
 NDJSON_TYPE = "application/x-ndjson"
 
 
+LONG_NUMBER = re.compile(rb"\d{20}")
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -68,12 +70,12 @@ def _parse_json(data: bytes) -> Any:
     msgspec drops all but the last of a key that comes twice. Where no quote is escaped, each stands at an end of a
     string, so a key that was dropped shows as quotes that are missing from the value.
     """
-    if b"\\" not in data:
+    if b"\\" not in data and LONG_NUMBER.search(data) is None:
         try:
             value = _decode(data)
             if data.count(b'"') == _encode(value).count(b'"'):
                 return value
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass  # said better below
     return _parse_json_closely(data)
 

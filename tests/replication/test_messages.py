@@ -8,7 +8,7 @@ from replication import messages
 from replication.errors import PeerError
 from replication.event import Encoded
 from replication.limits import MESSAGE_BYTES_MAX
-from replication.messages import Claim, Digest, Events, Fork, Message, Refusal, Withheld
+from replication.messages import Claim, Digest, Events, Fork, Message, Pull, Refusal, Withheld
 from replication.packing import pack, unpack_own
 
 EU, US = "eu.5f2c9a10", "us.77aa01bc"
@@ -24,6 +24,7 @@ MESSAGES: list[Message] = [
     DIGEST,
     Events(DIGEST, ((Encoded(b"header", b"body"), Encoded(b"h", b"b")), (Encoded(b"x" * 9000, b""),))),
     Refusal(DIGEST, "fork", "why"),
+    Pull(DIGEST, {EU: Claim(9, b"i" * 16)}, 4096),
 ]
 
 
@@ -104,6 +105,9 @@ D: list[Any] = [[], 1, 0, [], [], []]
         [2, D, [[["header", b"body"]]]],
         [2, D, [[[b"header"]]]],
         [3, D, 7, "detail"],
+        [4, D],
+        [4, D, [], -1],
+        [4, D, [[EU, 0, b"h" * 16]], 1],
     ],
 )
 def test_contents_of_another_shape_are_malformed(content: Any) -> None:
