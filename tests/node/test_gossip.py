@@ -13,14 +13,16 @@ import trio
 
 from node.configuration import configure
 from node.interface.status import describe
+from node.limits import MESSAGE_BYTES_LEAST
 from node.seams import Unreachable
 from node.service import Node, run_node
 from replication import messages
 from replication.command import Command, Draft, Written
 from replication.errors import PeerError, StoreFailed
-from replication.messages import Claim, Digest, Events, Refusal
+from replication.messages import Claim, Digest, Events, Pull, Refusal
 from replication.packing import pack
 from replication.queries import resolve_stream
+from replication.replica import Arrival
 from tests.helpers import NOW, check_store, operations
 from tests.serving import TestClock
 
@@ -393,3 +395,80 @@ async def test_a_failing_store_leaves_out_what_arrives_and_says_so(
         await until(lambda: us.gossip.refusals["store"] > 0)
         monkeypatch.setattr(us.replica, "_failed", None)
         await until(lambda: same(us, eu))
+
+
+async def test_a_pull_fetches_the_next_batch_while_one_is_stored(world: World) -> None:
+    """It asks for what follows what it has been given, before that is on its disk; and ends with everything."""
+    beyond: list[int] = []
+    async with world.node("us") as us:
+        for number in range(60):
+            await write(us, f"s/{number % 7}", set={"n": "x" * 200, "m": number})
+        heard = us.gossip.answer
+
+        async def answer(data: bytes) -> tuple[bytes, bool]:
+            message = messages.decode(data, "atoll").message
+            if isinstance(message, Pull):
+                held = {claim.seq for claim in message.digest.heads.values()}
+                beyond.append(max((claim.seq for claim in message.beyond.values()), default=0) - max(held, default=0))
+            return await heard(data)
+
+        us.gossip.answer = answer  # type: ignore[method-assign]  # to listen
+        async with world.node("eu", "us", message_bytes=1024) as eu:
+            await until(lambda: same(us, eu))
+            assert max(beyond) > 0, "it asked for more than it held"
+    for region in ("eu", "us"):
+        check_store(world.directory / region)
+
+
+async def test_what_builds_on_a_batch_that_could_not_be_stored_is_fetched_again(world: World) -> None:
+    async with world.node("us") as us:
+        for number in range(60):
+            await write(us, f"s/{number % 7}", set={"n": "x" * 200, "m": number})
+        async with world.node("eu", "us", ready=False, message_bytes=1024) as eu:
+            submit, failures = eu.gossip._submit, [3]
+
+            async def failing(jobs: Any, size: int) -> Any:
+                if failures[0] and isinstance(jobs[0], Arrival) and eu.replica.vector:
+                    failures[0] -= 1
+                    raise StoreFailed("a disk that hiccups")
+                return await submit(jobs, size)
+
+            eu.gossip._submit = failing
+            await until(lambda: same(us, eu))
+            assert failures == [0]
+    for region in ("eu", "us"):
+        check_store(world.directory / region)
+
+
+async def test_messages_shrink_on_a_link_that_fails_and_grow_again(world: World) -> None:
+    async with world.node("us", "eu") as us, world.node("eu", "us"):
+        [peer] = us.gossip.peers
+        await until(lambda: peer.digest is not None)
+        most = peer.byte_limit
+        world.cut("us", "eu")
+        await until(lambda: peer.failures >= 3)
+        least = peer.byte_limit
+        assert MESSAGE_BYTES_LEAST <= least < most
+        world.heal()
+        await until(lambda: peer.byte_limit == most)
+
+
+async def test_a_peer_that_pulls_full_messages_is_not_pushed_the_same_but_for_a_while(world: World) -> None:
+    def pushes() -> int:
+        return world.network.calls.count(("http://us", "http://eu", "Events"))
+
+    async with world.node("us", "eu") as us, world.node("eu") as eu:
+        [peer] = us.gossip.peers
+        await until(lambda: peer.origin == eu.replica.origin)
+        us.gossip._is_pulling(eu.replica.origin, True)
+        peer.pulls_until = trio.current_time() + 0.5  # as if it had died then
+        await write(us, "s", set={"n": 1})
+        await trio.sleep(0.2)
+        assert pushes() == 0
+        await until(lambda: same(us, eu))
+        assert pushes() == 1
+        us.gossip._is_pulling(eu.replica.origin, True)
+        await write(us, "s", set={"n": 2})
+        us.gossip._is_pulling(eu.replica.origin, False)
+        await until(lambda: same(us, eu))
+        assert pushes() == 2
