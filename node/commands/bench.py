@@ -9,6 +9,7 @@ from pathlib import Path
 from node.bench import embedded, exchange, http, streams
 from node.bench.figure import Figure, dump, show
 from node.bench.peers import Rates, measure
+from node.bench.plot import series_of, svg
 from node.errors import BadArguments
 
 BENCHMARKS: dict[str, tuple[Callable[[Path], Iterator[Figure]], str]] = {
@@ -24,7 +25,9 @@ BENCHMARKS: dict[str, tuple[Callable[[Path], Iterator[Figure]], str]] = {
 }
 
 
-def bench(*names: str, peers: bool = False, json: bool = False, data: Path | None = None) -> int:
+def bench(
+    *names: str, peers: bool = False, json: bool = False, plot: Path | None = None, data: Path | None = None
+) -> int:
     """Measure, and print a table: append, write, read, requests, ingest, catch-up, lag, sets, growth.
 
     Each figure stands beside its floor, measured in the same run: what nothing that does the same on this machine and
@@ -38,9 +41,13 @@ def bench(*names: str, peers: bool = False, json: bool = False, data: Path | Non
         Measure PostgreSQL, PouchDB Server and Redis beside it, where they are installed.
     json
         Print JSON: {name: {value, unit, floor, ratio, peers}}.
+    plot
+        A file for what was measured at several sizes, as an SVG (`growth`).
     data
         Directory on the disk to measure; a temporary one below it is made and removed [this one].
     """
+    if plot is not None and "growth" not in names:
+        raise BadArguments("--plot goes with growth, which measures at several sizes")
     for name in names:
         if name not in BENCHMARKS:
             raise BadArguments(f"benchmark {name!r} is not known; known are {', '.join(BENCHMARKS)}")
@@ -56,6 +63,9 @@ def bench(*names: str, peers: bool = False, json: bool = False, data: Path | Non
             for figure in run(home):
                 figures.append(replace(figure, peers=_rates_beside(figure.name, beside)))
                 print(f"  {figure.name}: {figure.value:,.4g} {figure.unit}", file=sys.stderr)
+    series = series_of(figures)
+    if plot is not None and series:
+        plot.write_text(svg(series), encoding="utf-8")
     if json:
         print(dump(figures))
     else:
