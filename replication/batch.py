@@ -18,7 +18,7 @@ from replication.limits import ORIGINS_MAX, PURGE_ROWS_MAX, REQUEST_KEPT_MS, REQ
 from replication.snapshot import Snapshot
 from replication.store import Mirror, Store
 from replication.stream_name import ancestors
-from replication.tables import Head, LogRow, RequestRow, StreamRow
+from replication.tables import Head, LogRow, OriginNumbers, RequestRow, StreamRow
 
 
 class Batch(Snapshot):
@@ -27,7 +27,7 @@ class Batch(Snapshot):
     def __init__(self, store: Store, transaction: lmdb.Transaction, mirror: Mirror) -> None:
         super().__init__(store, transaction)
         self.mirror = mirror.copy()
-        self._names = {head.number: origin for origin, head in mirror.heads.items()}
+        self._numbers = OriginNumbers(self.mirror.heads)
         self._changed_heads: set[str] = set()
         self._rows: dict[str, StreamRow | None] = {}
         self._changed_rows: set[str] = set()
@@ -46,9 +46,6 @@ class Batch(Snapshot):
     def heads(self) -> dict[str, Head]:
         return self.mirror.heads
 
-    def origin_number(self, origin: str) -> int:
-        return self.mirror.heads[origin].number
-
     def prefetch(self, streams: Iterable[str]) -> None:
         """Read the rows of many streams, and of the prefixes above them, with one multi-get."""
         wanted = {tables.stream_key(name): name for name in streams if name not in self._rows}
@@ -58,16 +55,16 @@ class Batch(Snapshot):
         self._prefixes |= {prefix: {} for prefix in names}
         for key, row in self._multi_get("streams", [*wanted, *above]):
             if key in wanted:
-                self._rows[wanted[key]] = tables.decode_stream(row, self)
+                self._rows[wanted[key]] = tables.decode_stream(row, self.numbers)
             else:
-                self._prefixes[above[key]] = tables.decode_prefix(row, self)
+                self._prefixes[above[key]] = tables.decode_prefix(row, self.numbers)
 
     def prefetch_additions(self, keys: Iterable[bytes]) -> None:
         """Read many element rows with one multi-get."""
         wanted = [key for key in keys if key not in self._additions]
         self._additions |= dict.fromkeys(wanted, ())
         for key, row in self._multi_get("elements", wanted):
-            self._additions[key] = tables.decode_additions(row, self)
+            self._additions[key] = tables.decode_additions(row, self.numbers)
 
     def _multi_get(self, table: str, keys: list[bytes]) -> list[tuple[bytes, bytes]]:
         """The rows that there are of these keys."""
@@ -104,7 +101,7 @@ class Batch(Snapshot):
         row = self._rows.get(name) or self.stream(name)
         if row is None:
             self.mirror.streams += 1
-            row = self._rows[name] = StreamRow(self.mirror.streams, self)
+            row = self._rows[name] = StreamRow(self.mirror.streams, self.numbers)
         self._changed_rows.add(name)
         return row
 
@@ -123,7 +120,7 @@ class Batch(Snapshot):
         mirror.position = position = mirror.position + 1
         earlier = stream.vector.get(origin, 0)
         if head is None:
-            self._names[number] = origin
+            self.numbers.add(number, origin)
         self._log[tables.log_key(number, seq)] = tables.encode_log(position, earlier, chain, encoded)
         self._history.append(tables.history_key(stream.number, timestamp, origin, seq))
         mirror.heads[origin] = Head(number, seq, chain, position, timestamp)
@@ -161,7 +158,8 @@ class Batch(Snapshot):
         self._flush_elements()
         self._put("log", self._log.items())
         self._put("history", [(key, b"") for key in self._history])
-        self._put("requests", ((key, tables.encode_request(row, self)) for key, row in self._requests.items()))
+        requests = self._requests.items()
+        self._put("requests", [(key, tables.encode_request(row, self.numbers)) for key, row in requests])
         self._put("origins", ((tables.origin_key(self.heads[origin].number),
                                tables.encode_origin(origin, self.heads[origin]))
                               for origin in self._changed_heads))  # fmt: skip
@@ -181,7 +179,7 @@ class Batch(Snapshot):
             if (row.conflicts > 0) != row.was_conflicted:
                 self._mark_conflicted(name, row.conflicts > 0)
         rows.extend(
-            (tables.stream_key(name), tables.encode_prefix(self._prefixes[name], self))
+            (tables.stream_key(name), tables.encode_prefix(self._prefixes[name], self.numbers))
             for name in self._changed_prefixes
         )
         self._put("streams", rows)
@@ -194,7 +192,7 @@ class Batch(Snapshot):
 
     def _flush_elements(self) -> None:
         kept = ((key, additions) for key in self._changed_additions if (additions := self._additions[key]))
-        self._put("elements", ((key, tables.encode_additions(additions, self)) for key, additions in kept))
+        self._put("elements", ((key, tables.encode_additions(additions, self.numbers)) for key, additions in kept))
         for key in sorted(self._changed_additions):
             if not self._additions[key]:
                 self.transaction.delete(key, db=self.store.dbs["elements"])
@@ -207,7 +205,7 @@ class Batch(Snapshot):
     def _expire_requests(self, now_ms: int) -> None:
         """Look at a few rows beside one just written: keys are hashes, so over time that is every row."""
         for key, data in list(self._first("requests", next(iter(self._requests)), REQUESTS_PURGED_PER_TURN)):
-            if 0 < tables.decode_request(data, self).at_ms <= now_ms - REQUEST_KEPT_MS:
+            if 0 < tables.decode_request(data, self.numbers).at_ms <= now_ms - REQUEST_KEPT_MS:
                 self.transaction.delete(key, db=self.store.dbs["requests"])
 
     def _first(self, table: str, start: bytes, count: int) -> Iterator[tuple[bytes, bytes]]:
@@ -230,12 +228,12 @@ class Batch(Snapshot):
         last = b""
         rows = [pair for pair in self._first("elements", resume, PURGE_ROWS_MAX) if pair[0].startswith(number)]
         for last, data in rows:
-            additions = tables.decode_additions(data, self)
+            additions = tables.decode_additions(data, self.numbers)
             left = removed(additions, stream.cleared)
             if not left:
                 self.transaction.delete(last, db=self.store.dbs["elements"])
             elif len(left) != len(additions):
-                self.transaction.put(last, tables.encode_additions(left, self), db=self.store.dbs["elements"])
+                self.transaction.put(last, tables.encode_additions(left, self.numbers), db=self.store.dbs["elements"])
         if len(rows) < PURGE_ROWS_MAX:
             self.transaction.delete(number, db=self.store.dbs["purge"])
         else:

@@ -168,7 +168,7 @@ def list_streams(
         if len(page) == limit or looked_at == SCAN_ROWS_MAX:
             return page, name
         if not is_prefix(name):
-            row = tables.decode_stream(data, snapshot)
+            row = tables.decode_stream(data, snapshot.numbers)
             if row.opaque or row.exists:
                 page.append((name, row.vector))
     return page, None

@@ -10,7 +10,7 @@ from crdt.dot import Dot
 from crdt.observed_remove_set import Additions
 from replication import tables
 from replication.store import Mirror, Store
-from replication.tables import Head, LogRow, RequestRow, StreamRow
+from replication.tables import Head, LogRow, OriginNumbers, RequestRow, StreamRow
 
 
 class Snapshot:
@@ -19,8 +19,8 @@ class Snapshot:
     def __init__(self, store: Store, transaction: lmdb.Transaction, heads: dict[str, Head] | None = None) -> None:
         self.store = store
         self.transaction = transaction
-        self._names: dict[int, str] = {}
         self._heads = heads
+        self._numbers: OriginNumbers | None = None
 
     @property
     def heads(self) -> dict[str, Head]:
@@ -34,21 +34,12 @@ class Snapshot:
         """Everything held."""
         return {origin: head.seq for origin, head in self.heads.items()}
 
-    def origin(self, number: int) -> str:
-        name = self._names.get(number)
-        if name is not None:
-            return name
-        if self._heads is not None:
-            self._names = {head.number: origin for origin, head in self._heads.items()}
-            name = self._names.get(number)
-        if name is None:
-            row = self.get("origins", tables.origin_key(number))
-            assert row is not None, f"origin number {number} is in use and not in the table"
-            name = self._names[number] = tables.decode_origin(tables.origin_key(number), row)[0]
-        return name
-
-    def origin_number(self, origin: str) -> int:
-        return self.heads[origin].number
+    @property
+    def numbers(self) -> OriginNumbers:
+        """Origins by number and back."""
+        if self._numbers is None:
+            self._numbers = OriginNumbers(self.heads)
+        return self._numbers
 
     def get(self, table: str, key: bytes) -> bytes | None:
         return self.store.get(self.transaction, table, key)
@@ -67,12 +58,12 @@ class Snapshot:
     def stream(self, name: str) -> StreamRow | None:
         """A stream's row, or None where it never had events."""
         row = self.get("streams", tables.stream_key(name))
-        return None if row is None else tables.decode_stream(row, self)
+        return None if row is None else tables.decode_stream(row, self.numbers)
 
     def prefix(self, name: str) -> dict[str, int]:
         """The vector of everything below a prefix."""
         row = self.get("streams", tables.stream_key(name))
-        return {} if row is None else tables.decode_prefix(row, self)
+        return {} if row is None else tables.decode_prefix(row, self.numbers)
 
     def event(self, dot: Dot) -> LogRow | None:
         """An event's row of the log, or None where this node does not hold it."""
@@ -99,7 +90,7 @@ class Snapshot:
     def additions(self, key: bytes) -> Additions:
         """An element's additions, dead ones among them."""
         row = self.get("elements", key)
-        return () if row is None else tables.decode_additions(row, self)
+        return () if row is None else tables.decode_additions(row, self.numbers)
 
     def members(self, row: StreamRow, field: str, start: str = "") -> Iterator[tuple[str, Additions]]:
         """A set's element rows in UTF-8 order, dead ones among them, from the element `start` on."""
@@ -107,12 +98,12 @@ class Snapshot:
         if number is not None:
             below = tables.field_key(row.number, number)
             for key, additions in self.walk("elements", below + start.encode(), below):
-                yield tables.element_from_key(key), tables.decode_additions(additions, self)
+                yield tables.element_from_key(key), tables.decode_additions(additions, self.numbers)
 
     def request(self, key: bytes) -> RequestRow | None:
         """Where the events of a request stand."""
         row = self.get("requests", key)
-        return None if row is None else tables.decode_request(row, self)
+        return None if row is None else tables.decode_request(row, self.numbers)
 
 
 @contextmanager

@@ -18,8 +18,8 @@ found at a cost of just that.
 """
 
 import struct
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -45,13 +45,6 @@ _REQUEST_ROW = struct.Struct(">IQHQ")
 ROOT_KEY = b"/"
 
 
-class OriginNames(Protocol):
-    """Origins by number and back, as this store numbers them."""
-
-    def origin(self, number: int) -> str: ...
-    def origin_number(self, origin: str) -> int: ...
-
-
 class Head(msgspec.Struct, frozen=True, gc=False):
     """The newest event of an origin, as the `origins` table holds it."""
 
@@ -60,6 +53,29 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     chain: bytes
     position: int
     timestamp: int
+
+
+class OriginNumbers:
+    """Origins by number and back, as this store numbers them.
+
+    Every row that is read keeps it, so it keeps no row: a turn's rows go with the turn, and no cycle holds them.
+    """
+
+    __slots__ = ("_heads", "_names")
+
+    def __init__(self, heads: Mapping[str, Head]) -> None:
+        self._heads = heads
+        self._names = {head.number: origin for origin, head in heads.items()}
+
+    def origin(self, number: int) -> str:
+        return self._names[number]
+
+    def origin_number(self, origin: str) -> int:
+        return self._heads[origin].number
+
+    def add(self, number: int, origin: str) -> None:
+        """Name an origin that the heads did not hold when this was made, and will."""
+        self._names[number] = origin
 
 
 class LogRow(NamedTuple):
@@ -94,7 +110,7 @@ class StreamRow(msgspec.Struct, gc=False):
     """
 
     number: int
-    names: OriginNames
+    numbers: OriginNumbers
     vector: dict[str, int] = {}
     cleared: dict[str, int] = {}
     stored: dict[str, Sequence[StoredWrite]] = {}
@@ -113,7 +129,7 @@ class StreamRow(msgspec.Struct, gc=False):
     @property
     def registers(self) -> dict[str, Register]:
         """Every register's live writes."""
-        origin = self.names.origin
+        origin = self.numbers.origin
         return {
             name: tuple([Write(timestamp, origin(number), seq, value) for timestamp, number, seq, value in writes])
             for name, writes in self.stored.items()
@@ -123,14 +139,14 @@ class StreamRow(msgspec.Struct, gc=False):
         """One register's live writes that the context does not cover."""
         left: list[Write] = []
         for timestamp, number, seq, value in self.stored.get(name, ()):
-            origin = self.names.origin(number)
+            origin = self.numbers.origin(number)
             if seq > context.get(origin, 0):
                 left.append(Write(timestamp, origin, seq, value))
         return tuple(left)
 
     def put_register(self, name: str, register: Register) -> None:
         """Replace a register's live writes; without any, it is gone."""
-        number, stored = self.names.origin_number, self.stored
+        number, stored = self.numbers.origin_number, self.stored
         self.conflicts += (len(register) > 1) - (len(stored.get(name, ())) > 1)
         if register:
             stored[name] = [(timestamp, number(origin), seq, value) for timestamp, origin, seq, value in register]
@@ -179,17 +195,17 @@ def stream_key(name: str) -> bytes:
 
 
 def encode_stream(row: StreamRow) -> bytes:
-    vector, cleared = _flat(row.vector, row.names), _flat(row.cleared, row.names)
+    vector, cleared = _flat(row.vector, row.numbers), _flat(row.cleared, row.numbers)
     return pack((row.number, vector, cleared, row.stored, row.sets, row.opaque, row.conflicts))
 
 
-def decode_stream(data: bytes, names: OriginNames) -> StreamRow:
+def decode_stream(data: bytes, numbers: OriginNumbers) -> StreamRow:
     number, vector, cleared, stored, sets, opaque, conflicts = unpack_own(data)
     return StreamRow(
         number,
-        names,
-        _unflat(vector, names),
-        _unflat(cleared, names) if cleared else {},
+        numbers,
+        _unflat(vector, numbers),
+        _unflat(cleared, numbers) if cleared else {},
         stored,
         sets,
         opaque,
@@ -200,12 +216,12 @@ def decode_stream(data: bytes, names: OriginNames) -> StreamRow:
     )
 
 
-def encode_prefix(vector: dict[str, int], names: OriginNames) -> bytes:
-    return pack(_flat(vector, names))
+def encode_prefix(vector: dict[str, int], numbers: OriginNumbers) -> bytes:
+    return pack(_flat(vector, numbers))
 
 
-def decode_prefix(data: bytes, names: OriginNames) -> dict[str, int]:
-    return _unflat(unpack_own(data), names)
+def decode_prefix(data: bytes, numbers: OriginNumbers) -> dict[str, int]:
+    return _unflat(unpack_own(data), numbers)
 
 
 def history_key(stream: int, timestamp: int, origin: str, seq: int) -> bytes:
@@ -240,12 +256,12 @@ def element_from_key(key: bytes) -> str:
     return key[_ELEMENT_HEAD.size :].decode()
 
 
-def encode_additions(additions: Additions, names: OriginNames) -> bytes:
-    return b"".join(_ADDITION.pack(names.origin_number(dot.origin), dot.seq) for dot in additions)
+def encode_additions(additions: Additions, numbers: OriginNumbers) -> bytes:
+    return b"".join(_ADDITION.pack(numbers.origin_number(dot.origin), dot.seq) for dot in additions)
 
 
-def decode_additions(data: bytes, names: OriginNames) -> Additions:
-    return tuple(Dot(names.origin(number), seq) for number, seq in _ADDITION.iter_unpack(data))
+def decode_additions(data: bytes, numbers: OriginNumbers) -> Additions:
+    return tuple(Dot(numbers.origin(number), seq) for number, seq in _ADDITION.iter_unpack(data))
 
 
 def request_key(actor: str, key: str) -> bytes:
@@ -258,13 +274,13 @@ def source_key(name: str, position: int | str) -> bytes:
     return digest(pack(["source", name, position]))
 
 
-def encode_request(row: RequestRow, names: OriginNames) -> bytes:
-    return _REQUEST_ROW.pack(names.origin_number(row.origin), row.seq, row.events, row.at_ms)
+def encode_request(row: RequestRow, numbers: OriginNumbers) -> bytes:
+    return _REQUEST_ROW.pack(numbers.origin_number(row.origin), row.seq, row.events, row.at_ms)
 
 
-def decode_request(data: bytes, names: OriginNames) -> RequestRow:
+def decode_request(data: bytes, numbers: OriginNumbers) -> RequestRow:
     number, seq, events, at_ms = _REQUEST_ROW.unpack(data)
-    return RequestRow(names.origin(number), seq, events, at_ms)
+    return RequestRow(numbers.origin(number), seq, events, at_ms)
 
 
 def encode_purge(name: str, resume: bytes) -> bytes:
@@ -276,13 +292,13 @@ def decode_purge(data: bytes) -> tuple[str, bytes]:
     return name, resume
 
 
-def _flat(vector: dict[str, int], names: OriginNames) -> list[int]:
-    number = names.origin_number
+def _flat(vector: dict[str, int], numbers: OriginNumbers) -> list[int]:
+    number = numbers.origin_number
     return [place for origin, seq in vector.items() for place in (number(origin), seq)] if vector else []
 
 
-def _unflat(flat: list[int], names: OriginNames) -> dict[str, int]:
-    origin = names.origin
+def _unflat(flat: list[int], numbers: OriginNumbers) -> dict[str, int]:
+    origin = numbers.origin
     if len(flat) == 2:  # most often
         return {origin(flat[0]): flat[1]}
     return {origin(number): seq for number, seq in zip(flat[::2], flat[1::2], strict=True)}

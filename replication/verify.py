@@ -243,7 +243,7 @@ class _Verification:
 
     def _check_indexes(self, rows: dict[str, bytes]) -> None:
         names = [name for name in rows if not is_prefix(name)]
-        streams = {name: tables.decode_stream(rows[name], self.snapshot) for name in names}
+        streams = {name: tables.decode_stream(rows[name], self.snapshot.numbers) for name in names}
         conflicted = {name for name, row in streams.items() if row.conflicts}
         if {key.decode() for key, _ in self.snapshot.walk("conflicted")} != conflicted:
             self.report.wrong("the index of conflicts is not that of the streams")
@@ -254,7 +254,7 @@ class _Verification:
             if any(tables.split_number_key(key[:8]) not in numbers for key, _ in self.snapshot.walk(table)):
                 self.report.wrong(f"the table {table!r} holds rows of no stream")
         for _, data in self.snapshot.walk("requests"):
-            request = tables.decode_request(data, self.snapshot)
+            request = tables.decode_request(data, self.snapshot.numbers)
             if self.snapshot.event(Dot(request.origin, request.seq + request.events - 1)) is None:
                 self.report.wrong(f"a request points at {request.origin}.{request.seq}, which is not held")
 

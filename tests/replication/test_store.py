@@ -1,7 +1,9 @@
 """The store: what it refuses to open, what a full map or a failed commit leaves, what a reader sees (I1, I2)."""
 
+import gc
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,9 @@ from typing import Any
 import lmdb
 import pytest
 
+from replication.batch import Batch
 from replication.command import Command, Draft, Written
-from replication.errors import StoreFailed, StoreFull, StoreRefused
+from replication.errors import Refused, StoreFailed, StoreFull, StoreRefused
 from replication.replica import Replica
 from replication.store import Store
 from replication.verify import verify
@@ -170,3 +173,28 @@ for number in range(1000):
         report = verify(workplace / "s")
         assert report.problems == []
         assert report.events >= acknowledged
+
+
+def test_a_turn_leaves_no_cycles_behind(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows point at what numbers origins; were that the batch, which holds the rows, none would ever be freed."""
+    batches: list[weakref.ref[Batch]] = []
+    begin = Batch.__init__
+
+    def noted(batch: Batch, *arguments: Any) -> None:
+        batches.append(weakref.ref(batch))
+        begin(batch, *arguments)
+
+    monkeypatch.setattr(Batch, "__init__", noted)
+    node = Node(workplace / "s", "eu")
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(5):
+            node.write("users/4", set={"n": number}, add={"m": [str(number)]}, remove={"m": ["gone"]})
+        with pytest.raises(Refused):
+            node.write("users/4", add={"m": ["x"]}, context={"us.00000000": 1})
+        node.write("users/4", delete=True)
+        assert [batch() for batch in batches] == [None] * len(batches)
+    finally:
+        gc.enable()
+    node.close()

@@ -128,7 +128,7 @@ def keep_dead(snapshot: Snapshot) -> None:
     assert row is not None
     origin = next(iter(row.vector))
     key = tables.element_key(row.number, 0, "lisa")
-    put("elements", key, tables.encode_additions((Dot(origin, 1),), snapshot))(snapshot)
+    put("elements", key, tables.encode_additions((Dot(origin, 1),), snapshot.numbers))(snapshot)
 
 
 def spoil_and_verify(directory: Path, spoil: Spoil) -> Report:
