@@ -9,12 +9,21 @@ An assertion that fails is our own mistake.
 """
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 from crdt.version_vector import VersionVector
+
+E = TypeVar("E", bound=BaseException)
 
 
 class Refused(Exception):
     """A request that cannot be done; the store is as it was."""
+
+
+def detached(error: E) -> E:
+    """The error without the frames that it came through: they hold all rows of its turn, which it outlives."""
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+    return error
 
 
 class Invalid(Refused):

@@ -25,7 +25,7 @@ from replication import tables
 from replication.admission import Arrived, LeftOut, admit
 from replication.batch import Batch
 from replication.command import Command, Written
-from replication.errors import Refused, StoreFailed, StoreFull, StoreRefused
+from replication.errors import Refused, StoreFailed, StoreFull, StoreRefused, detached
 from replication.event import FEATURE_LEVEL, SALT_BYTES
 from replication.limits import MAP_BYTES, MAX_DRIFT_MS
 from replication.origin import is_region
@@ -186,7 +186,7 @@ class Replica:
                 try:
                     return write(batch, job, self._writer, now_ms)
                 except Refused as refusal:
-                    return refusal
+                    return detached(refusal)
             case NewIncarnation(origin, beyond):
                 head = batch.heads.get(origin)
                 if origin == batch.mirror.origin and beyond > (head.seq if head else 0):
@@ -205,7 +205,7 @@ class Replica:
             try:
                 new = admit(batch, arrived, self.meta.cluster, self.max_drift_ms, now_ms)
             except LeftOut as reason:
-                left_out.append(reason)
+                left_out.append(detached(reason))
                 new = reason.reason == "gap"
             else:
                 events += new
