@@ -1,7 +1,7 @@
 # The recipes of this project; .ci/run calls the same ones. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help check test coverage search soak sets simulate sabotages rate directory wheel lock
+.PHONY: help check test coverage search soak bench sets growth processes simulate sabotages rate directory wheel lock
 
 help: ## list the recipes
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,8 +25,17 @@ search: ## the property tests with 2,000 examples each
 soak: ## the real directory into three processes: in turn, 64 at once, and with kills and a cut (about 8 minutes)
 	ATOLL_SOAK=1 uv run pytest -q -s tests/end_to_end/test_directory.py
 
-sets: ## cost of a set at 200 and at 200,000 members
-	uv run python tests/benchmarks/set_cost.py
+bench: ## figures, each with its floor, and peers where they are installed (about 15 minutes)
+	uv run atoll bench --peers
+
+sets: ## cost of a set at 1,000 and at 1,000,000 members
+	uv run atoll bench sets
+
+growth: ## cost and memory from 100,000 to 5,000,000 events; draws growth.svg (about 10 minutes)
+	uv run atoll bench growth --plot growth.svg
+
+processes: ## what more processes on one store would bring
+	uv run python tests/benchmarks/processes.py
 
 simulate: ## 500 seeds of the partition simulator under a swarm of faults (about 8 minutes on two cores)
 	uv run atoll simulate --seeds 0..499 --faults swarm --jobs 2

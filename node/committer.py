@@ -124,12 +124,18 @@ class Committer:
             for waiting in batch:
                 share = list(islice(left, len(waiting.jobs)))
                 if waiting.done is not None:
-                    waiting.done(share)
+                    self._tell(waiting.done, share)
             if appended:
                 self._on_commit()
             return self._has_more
 
         return hand_back
+
+    def _tell(self, done: Done, outcomes: list[Outcome]) -> None:
+        try:
+            done(outcomes)
+        except Exception:  # our own mistake; the others that wait are told all the same
+            log.exception("whoever was to be told of a turn failed")
 
     @property
     def _has_more(self) -> bool:

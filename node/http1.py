@@ -161,8 +161,11 @@ class Parser:
         for name, value in message.headers:
             if name == b"host":
                 hosts += 1
-            elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
-                self._refuse(501, "the only transfer-encoding taken is chunked")
+            elif name == b"transfer-encoding":
+                if value.strip().lower() != b"chunked":
+                    self._refuse(501, "the only transfer-encoding taken is chunked")
+                if not message.http11:
+                    self._refuse(400, "HTTP/1.0 has no transfer-encoding")
             elif name == b"expect":
                 if value.strip().lower() != b"100-continue":
                     self._refuse(417, "the only expectation met is 100-continue")
@@ -218,6 +221,7 @@ class Wire:
 
     def __init__(self, stream: Any) -> None:
         self.gone = False
+        self._heard_at = -math.inf
         self._stream = stream
         self._fd = stream.socket.fileno() if isinstance(stream, trio.SocketStream) else -1
 
@@ -227,6 +231,7 @@ class Wire:
                 return bytes(await self._stream.receive_some(READ_BYTES))
             while not self.gone:
                 await trio.lowlevel.wait_readable(self._fd)
+                self._heard_at = trio.current_time()
                 try:
                     return os.read(self._fd, READ_BYTES)
                 except BlockingIOError:
@@ -236,7 +241,7 @@ class Wire:
         return b""
 
     async def write(self, data: bytes) -> None:
-        """Write all of it, as fast as the client reads; one that stalls is gone."""
+        """Write all of it, as fast as the client reads; one that neither reads nor sends for a while is gone."""
         if self.gone:
             return
         try:
@@ -246,8 +251,10 @@ class Wire:
                 return
             sent = self._try(data)
             while sent < len(data):
-                with trio.fail_after(WRITE_TIMEOUT_S):
+                with trio.move_on_after(WRITE_TIMEOUT_S) as waiting:
                     await trio.lowlevel.wait_writable(self._fd)
+                if waiting.cancelled_caught and self._heard_at < trio.current_time() - WRITE_TIMEOUT_S:
+                    raise trio.TooSlowError
                 sent += self._try(memoryview(data)[sent:])
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             self.gone = True
@@ -368,6 +375,12 @@ class Connection:
         await self.wire.linger()
 
     @property
+    def has_read_enough_ahead(self) -> bool:
+        """Whether to read on would be to hold more: of requests, or of the body of one, that nobody asks for yet."""
+        ready = self.parser.ready
+        return self.broken or len(ready) >= PIPELINED_MAX or bool(ready and not ready[-1].complete)
+
+    @property
     def broken(self) -> bool:
         """Whether what the client sent last cannot be read."""
         return self._bad is not None
@@ -438,7 +451,7 @@ class Exchange:
             connection.allow_all_time()
         else:
             while not self._done and not connection.wire.gone:
-                if len(connection.parser.ready) >= PIPELINED_MAX or connection.broken:
+                if connection.has_read_enough_ahead:
                     await trio.sleep_forever()  # until the application has answered, and ends this
                 if not await connection.read_on():
                     break

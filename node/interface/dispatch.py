@@ -5,7 +5,7 @@ import logging
 from node.interface import routes
 from node.interface.problems import Problem, problem_of
 from node.interface.reply import Rendered, Reply, Stream, render, render_problem
-from node.interface.request import Request, parse_query
+from node.interface.request import ClientGone, Request, parse_query
 from replication.errors import Refused
 
 log = logging.getLogger("atoll.interface")
@@ -19,6 +19,8 @@ async def dispatch(asked: Request, query: bytes) -> Rendered | Stream:
         answer = await route.handler(asked)
         if isinstance(answer, Reply):
             return render(answer, asked.header("accept"), asked.header("if-none-match"))
+    except ClientGone:
+        raise
     except Problem as problem:
         return render_problem(problem)
     except Refused as refusal:

@@ -140,8 +140,8 @@ class _Ingestion:
     def _put(self, data: bytes) -> None:
         try:
             self._spool.put(data)
-        except SpoolFull:
-            self._gave_up = True  # it neither reads nor stops
+        except (SpoolFull, OSError):
+            self._gave_up = True  # it neither reads nor stops, or there is no room for what it does not read
         self._news.set()
 
     def _parse(self, read: Callable[[], Any]) -> Command | Problem | Refused:

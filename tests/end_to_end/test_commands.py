@@ -38,7 +38,7 @@ def store(workplace: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["demo"], ["cut"], ["heal"], ["delay"], ["serve"], ["status"], ["load"], ["verify"]]
+    "command", [[], ["demo"], ["cut"], ["heal"], ["delay"], ["serve"], ["status"], ["load"], ["verify"], ["bench"]]
 )
 def test_help_is_everywhere(command: list[str]) -> None:
     done = run(*command, "--help")

@@ -205,6 +205,10 @@ STRICTER: dict[str, tuple[bytes, set[int]]] = {
     "a proxy's request": (b"CONNECT x:1 HTTP/1.1\r\n" + HOST + b"\r\n", {501}),
     "an expectation that is none": (BODY + b"Expect: x\r\nContent-Length: 0\r\n\r\n", {417}),
     "too many headers": (b"GET /a HTTP/1.1\r\n" + HOST + b"A: b\r\n" * 200 + b"\r\n", {431}),
+    "a transfer-encoding in HTTP/1.0": (
+        b"POST /a HTTP/1.0\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        {400},
+    ),
     "HTTP/2 by prior knowledge": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", {505}),
 }
 

@@ -432,3 +432,17 @@ async def test_timestamps_of_one_instant_are_told_apart(workplace: Path) -> None
         assert first["timestamp"] < second["timestamp"]
         assert first["timestamp"][:23] == second["timestamp"][:23]
         assert served.clock.ms == NOW
+
+
+async def test_a_client_that_goes_before_its_request_is_whole_is_nobody_s_mistake(
+    workplace: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(workplace / "eu") as served:
+        host, port = served.url.removeprefix("http://").split(":")
+        for path in ("/streams/s", "/frob"):
+            stream = await trio.open_tcp_stream(host, int(port))
+            await stream.send_all(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{{".encode())
+            await stream.aclose()
+        await served.write("t", set={"n": 1})
+        assert (await served.client.get("/streams/s")).status_code == 404
+    assert not [one for one in caplog.records if one.levelname == "ERROR"]

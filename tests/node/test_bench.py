@@ -1,0 +1,78 @@
+"""The benchmarks, made small: they run, their figures make sense, and the load they put on is answered."""
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from node.bench import embedded, exchange, http, loader, streams
+from node.bench.figure import Figure, dump
+from node.bench.loader import Load, Loaded
+from node.bench.plot import series_of, svg
+from node.commands.application import run
+
+
+def test_a_ratio_says_how_close_a_figure_comes_to_its_floor() -> None:
+    assert Figure("a", 50.0, "events/s", 100.0).ratio == 0.5
+    assert Figure("a", 4.0, "ms", 2.0).ratio == 0.5
+    assert Figure("a", 4.0, "ms").ratio is None
+    shown = json.loads(dump([Figure("a", 1.0, "ms", 2.0, {"p": 3.0})]))
+    assert shown == {"a": {"value": 1.0, "unit": "ms", "floor": 2.0, "ratio": 2.0, "peers": {"p": 3.0}}}
+
+
+def test_figures_at_several_sizes_are_drawn() -> None:
+    figures = [
+        Figure(f"append, at {10**power:,} events", 1e5 / power, "events/s", 2e5 / power) for power in (3, 4, 5)
+    ]
+    series = series_of([*figures, Figure("memory at 10 events", 1.0, "MB")])
+    assert list(series) == ["append", "append: floor"]
+    drawn = ElementTree.fromstring(svg(series))  # our own
+    assert sum(one.tag.endswith("polyline") for one in drawn.iter()) == 2
+
+
+def test_the_embedded_benchmarks_run_small(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "STREAMS": (50,), "PAST": 200, "PER_COMMIT": {8: 3}, "SIZES": (100, 200), "ROUNDS": 2, "PER_ROUND": 20,
+        "GROWTH": (100, 200), "GROWTH_STREAMS": 50,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(embedded, name, value)
+    for benchmark in (embedded.append, embedded.sets, embedded.growth):
+        home = workplace / benchmark.__name__
+        home.mkdir()
+        figures = list(benchmark(home))
+        assert figures
+        assert all(figure.value > 0 for figure in figures)
+        assert all(figure.ratio for figure in figures if figure.unit != "MB")
+
+
+def test_the_served_benchmarks_run_small(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, values in (
+        (http, {"STREAMS": 200, "CONNECTIONS": (2,), "SECONDS": 0.3}),
+        (streams, {"STREAMS": (50,), "PAST": 100, "EVENTS": 2_000}),
+        (exchange, {"EVENTS": 2_000, "STREAMS": 100, "LAG_RATES": (50,), "LAG_S": 1.0}),
+    ):
+        for name, value in values.items():
+            monkeypatch.setattr(module, name, value)
+    for benchmark in (http.writes, http.reads, http.others, streams.ingest, exchange.catch_up, exchange.lag):
+        home = workplace / f"{benchmark.__module__}.{benchmark.__name__}"
+        home.mkdir()
+        figures = list(benchmark(home))
+        assert figures
+        assert all(figure.value > 0 for figure in figures)
+
+
+def test_the_load_counts_answers_that_were_not_expected(workplace: Path) -> None:
+    from node.bench.processes import HOST, atoll, free_port
+
+    port = free_port()
+    with atoll(workplace, "eu", port):
+        loaded: Loaded = loader.run(Load(HOST, port, 2, 0.3, "GET", "/streams/none"))
+    assert loaded.rate > 0
+    assert loaded.unexpected > 0
+
+
+def test_what_is_no_benchmark_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", "frob"]) == 2
+    assert "known are append" in capsys.readouterr().err
+    assert run(["bench", "append", "--plot", "x.svg"]) == 2
