@@ -21,7 +21,9 @@ from hypercorn.trio import run, tcp_server
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.utils import parse_socket_addr
 
-from node import http1
+from node.http1.answer import Dates
+from node.http1.connection import Connection as Http1Connection
+from node.http1.wire import Wire
 from node.limits import WRITE_TIMEOUT_S
 
 
@@ -68,7 +70,7 @@ class Connection(TCPServer):
             "extensions": {},
         }
         app = self.app.app  # type: ignore[attr-defined]  # hypercorn's wrapper of ASGI applications, the only kind here
-        connection = http1.Connection(app, http1.Wire(stream), http1.Dates(config.now_ms), scope)
+        connection = Http1Connection(app, Wire(stream), Dates(config.now_ms), scope)
         await connection.run(self.context.terminated.wait)
 
     async def protocol_send(self, event: Event) -> None:

@@ -19,8 +19,11 @@ import trio.lowlevel
 import trustme
 from hypercorn.trio import serve as hypercorn_serve
 
-import node.http1
 from node.connection import ServerConfig, use_in_hypercorn
+from node.http1.answer import Dates
+from node.http1.connection import Connection
+from node.http1.exchange import Exchange
+from node.http1.parser import Message
 from node.server import listen
 from tests.helpers import NOW
 
@@ -339,8 +342,9 @@ async def test_an_application_that_fails_answers_500_and_the_server_lives_on(
 
 
 async def test_waits_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HEAD_READ_S", "BODY_READ_S", "CONNECTION_IDLE_S", "OVERSIGHT_S"):
-        monkeypatch.setattr(node.http1, name, 0.2)
+    for name in ("connection.HEAD_READ_S", "exchange.BODY_READ_S", "connection.CONNECTION_IDLE_S"):
+        monkeypatch.setattr(f"node.http1.{name}", 0.2)
+    monkeypatch.setattr("node.http1.connection.OVERSIGHT_S", 0.2)
     async with serving("httptools") as server:
         assert statuses(await server.say(b"GET /a HT", end=False)) == [408]
         assert statuses(await server.say(BODY + b"Content-Length: 3\r\n\r\na", end=False)) == [408]
@@ -351,7 +355,7 @@ async def test_waits_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_reader_that_stalls_holds_nobody_for_long(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(node.http1, "WRITE_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("node.http1.wire.WRITE_TIMEOUT_S", 0.3)
     monkeypatch.setattr("node.connection.WRITE_TIMEOUT_S", 0.3)
     with trio.fail_after(10):
         async with serving(kind) as server:
@@ -406,11 +410,11 @@ async def test_over_tls(tmp_path: Path) -> None:
 
 
 def test_a_header_cannot_smuggle_another_line_in() -> None:
-    message = node.http1.Message()
+    message = Message()
     message.complete = True
-    connection = object.__new__(node.http1.Connection)
+    connection = object.__new__(Connection)
     connection.closing = connection.head_sent = False
-    connection.dates = node.http1.Dates(lambda: NOW)
-    exchange = node.http1.Exchange(connection, message)
+    connection.dates = Dates(lambda: NOW)
+    exchange = Exchange(connection, message)
     with pytest.raises(RuntimeError, match="line feed"):
         exchange._make_head({"status": 200, "headers": [(b"a", b"b\r\nc: d")]}, 0, False)

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from replication.admission import LeftOut
+from replication.admission import Arrived, LeftOut, decode_transaction
 from replication.command import Command, Draft
 from replication.event_codec import decode_header
-from replication.exchange import find_forks, lacking
+from replication.exchange import claims, find_forks, heads_after, lacking
 from replication.limits import LEFT_OUT_MAX, LEFT_OUT_RETRY_MS
 from replication.messages import Claim, Digest, Withheld
 from replication.withheld import WithheldTransactions
@@ -99,3 +99,16 @@ def test_what_is_withheld_is_bounded() -> None:
     withheld = WithheldTransactions()
     withheld.note([left(str(place), "fork") for place in range(LEFT_OUT_MAX + 5)], NOW)
     assert len(withheld.stated(NOW)) == LEFT_OUT_MAX
+
+
+def test_a_pull_goes_on_from_what_it_has_been_given(node: Make) -> None:
+    """Heads after transactions are what their receiver states once it holds them, in whatever order they came."""
+    eu, us = node("eu"), node("us")
+    eu.run(Command((Draft("a", operations(set={"n": 1})), Draft("b", operations(set={"n": 1})))))
+    eu.write("a", set={"n": 2})
+    read = [decode_transaction(one) for one in eu.transactions()]
+    given = [one for one in read if isinstance(one, Arrived)]
+    assert heads_after({}, given) == heads_after({}, given[::-1]) == claims(eu.replica.mirror.heads)
+    assert heads_after(claims(eu.replica.mirror.heads), given[:1]) == claims(eu.replica.mirror.heads)
+    us.pull_all(eu)
+    assert claims(us.replica.mirror.heads) == heads_after({}, given)

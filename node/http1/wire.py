@@ -1,0 +1,84 @@
+"""Bytes to and from one client, with an end to every wait for it to read."""
+
+import math
+import os
+from typing import Any
+
+import trio
+
+from node.limits import DRAIN_BYTES_MAX, DRAIN_S, READ_BYTES, WRITE_TIMEOUT_S
+
+
+class Wire:
+    """Bytes to and from a client. A read gives nothing once the client is gone, and a write then does nothing.
+
+    A plain socket is read and written without a detour through trio's scheduler where it is ready.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self.gone = False
+        self._heard_at = -math.inf
+        self._stream = stream
+        self._fd = stream.socket.fileno() if isinstance(stream, trio.SocketStream) else -1
+
+    async def read(self) -> bytes:
+        try:
+            if self._fd < 0:
+                return bytes(await self._stream.receive_some(READ_BYTES))
+            while not self.gone:
+                await trio.lowlevel.wait_readable(self._fd)
+                self._heard_at = trio.current_time()
+                try:
+                    return os.read(self._fd, READ_BYTES)
+                except BlockingIOError:
+                    continue
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            self.gone = True
+        return b""
+
+    async def write(self, data: bytes) -> None:
+        """Write all of it, as fast as the client reads; one that neither reads nor sends for a while is gone."""
+        if self.gone:
+            return
+        try:
+            if self._fd < 0:
+                with trio.fail_after(WRITE_TIMEOUT_S):
+                    await self._stream.send_all(data)
+                return
+            sent = self._try(data)
+            while sent < len(data):
+                with trio.move_on_after(WRITE_TIMEOUT_S) as waiting:
+                    await trio.lowlevel.wait_writable(self._fd)
+                if waiting.cancelled_caught and self._heard_at < trio.current_time() - WRITE_TIMEOUT_S:
+                    raise trio.TooSlowError
+                sent += self._try(memoryview(data)[sent:])
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            self.gone = True
+            await trio.aclose_forcefully(self._stream)
+
+    def write_if_ready(self, data: bytes) -> None:
+        """A last word, if it can be said at once."""
+        if self._fd >= 0 and not self.gone:
+            try:
+                os.write(self._fd, data)
+            except OSError:
+                self.gone = True
+
+    def _try(self, data: bytes | memoryview) -> int:
+        try:
+            return os.write(self._fd, data)
+        except BlockingIOError:
+            return 0
+
+    async def linger(self) -> None:
+        """Say that nothing more comes, and drop what the client still sends: its answer would be lost else."""
+        if self.gone or self._fd < 0:
+            return
+        try:
+            await self._stream.send_eof()
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+            return
+        left = DRAIN_BYTES_MAX
+        with trio.move_on_after(DRAIN_S):
+            while left > 0 and (data := await self.read()):
+                left -= len(data)
