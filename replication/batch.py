@@ -49,7 +49,8 @@ class Batch(Snapshot):
     def prefetch(self, streams: Iterable[str]) -> None:
         """Read the rows of many streams, and of the prefixes above them, with one multi-get."""
         wanted = {tables.stream_key(name): name for name in streams if name not in self._rows}
-        names = {prefix for name in wanted.values() for prefix in ancestors(name)} - self._prefixes.keys()
+        parents = {name[: name.rfind("/") + 1] for name in wanted.values()}
+        names = {prefix for parent in parents for prefix in ancestors(parent)} - self._prefixes.keys()
         above = {tables.stream_key(prefix): prefix for prefix in names}
         self._rows |= dict.fromkeys(wanted.values())
         self._prefixes |= {prefix: {} for prefix in names}

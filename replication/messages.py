@@ -19,9 +19,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import msgspec
+
 from replication.admission import Transaction
 from replication.errors import Malformed, PeerError
-from replication.event import FEATURE_LEVEL, HASH_BYTES, Encoded
+from replication.event import FEATURE_LEVEL, HASH_BYTES
 from replication.event_codec import decode_vector
 from replication.limits import COMPRESS_FROM_BYTES, LEFT_OUT_MAX, MESSAGE_BYTES_MAX, ORIGINS_MAX, SEQ_MAX
 from replication.origin import is_origin
@@ -142,7 +144,7 @@ def _decode(data: bytes, cluster: str) -> Received:
     if theirs != cluster:
         raise PeerError("other-cluster", f"the peer belongs to cluster {theirs!r}, this node to {cluster!r}")
     _require(is_origin(sender), "sender")
-    return Received(sender, _decode_content(unpack(_decompress(compression, content))))
+    return Received(sender, _decode_content(_decompress(compression, content)))
 
 
 def _hash(front: list[Any], content: bytes) -> bytes:
@@ -189,26 +191,27 @@ def _encode_heads(heads: Mapping[str, Claim]) -> list[Any]:
     return [[origin, claim.seq, claim.chain] for origin, claim in sorted(heads.items())]
 
 
-def _decode_content(content: Any) -> Message:
-    match content:
+_decode_parts = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+_decode_transactions = msgspec.msgpack.Decoder(tuple[Transaction, ...]).decode
+
+
+def _decode_content(data: bytes) -> Message:
+    """Events are read into their types at once, since there are thousands; the rest, part by part."""
+    try:
+        parts = _decode_parts(data)
+        if len(parts) == 3 and unpack(parts[0]) == EVENTS:
+            return Events(_decode_digest(unpack(parts[1])), _decode_transactions(parts[2]))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Malformed(f"a message's content has the wrong shape: {error}"[:200]) from None
+    match unpack(data):
         case [kind, digest] if kind == DIGEST:
             return _decode_digest(digest)
         case [kind, digest, beyond, byte_limit] if kind == PULL:
             _require(_is_count(byte_limit), "byte limit")
             return Pull(_decode_digest(digest), _decode_heads(beyond), byte_limit)
-        case [kind, digest, list(transactions)] if kind == EVENTS:
-            return Events(_decode_digest(digest), tuple([_decode_transaction(events) for events in transactions]))
         case [kind, digest, str(reason), str(detail)] if kind == REFUSAL:
             return Refusal(_decode_digest(digest), reason[:64], detail[:1024])
     raise Malformed("a message's content has an unknown shape")
-
-
-def _decode_transaction(events: Any) -> Transaction:
-    _require(isinstance(events, list), "transaction")
-    for event in events:
-        _require(isinstance(event, list) and len(event) == 2, "event")
-        _require(isinstance(event[0], bytes) and isinstance(event[1], bytes), "event")
-    return tuple([Encoded(header, body) for header, body in events])
 
 
 def _decode_digest(digest: Any) -> Digest:

@@ -147,7 +147,12 @@ class StreamRow(msgspec.Struct, gc=False):
     def put_register(self, name: str, register: Register) -> None:
         """Replace a register's live writes; without any, it is gone."""
         number, stored = self.numbers.origin_number, self.stored
-        self.conflicts += (len(register) > 1) - (len(stored.get(name, ())) > 1)
+        before = stored.get(name, ())
+        if len(register) == 1 and len(before) < 2:  # most often
+            [(timestamp, origin, seq, value)] = register
+            stored[name] = [(timestamp, number(origin), seq, value)]
+            return
+        self.conflicts += (len(register) > 1) - (len(before) > 1)
         if register:
             stored[name] = [(timestamp, number(origin), seq, value) for timestamp, origin, seq, value in register]
         else:
