@@ -1,4 +1,4 @@
-"""The ASGI application that the server runs: what is asked most is answered here, the rest by Quart.
+"""The ASGI application that the server runs: it answers what is asked most, and what is wrong; Quart the rest.
 
 Both read the one route table and call the same handlers, so where a request is answered shows in nothing but its
 cost. A framework gives a stream's read or write nothing that it needs, and takes most of its time.

@@ -11,7 +11,7 @@ from node.interface import changes, events, ingest, listings, openapi, peers, st
 from node.interface.problems import Problem
 from node.interface.reply import Rendered, Reply, Stream
 from node.interface.request import Request
-from replication.stream_name import is_prefix, parse_path
+from replication.stream_name import ROOT, parse_path
 
 Handler = Callable[[Request], Awaitable[Reply | Rendered | Stream]]
 
@@ -95,7 +95,7 @@ _BY_PATH: dict[str, dict[str, Route]] = {}
 for _route in ROUTES:
     _BY_PATH.setdefault(_route.path, {})[_route.method] = _route
 
-_COLLECTIONS = {"streams", "events", "dots"}
+_COLLECTIONS = {b"streams": "streams", b"events": "events", b"dots": "dots"}
 
 
 def find(method: str, path: bytes) -> tuple[Route, str]:
@@ -103,7 +103,8 @@ def find(method: str, path: bytes) -> tuple[Route, str]:
 
     Raises: Problem (unknown-route, method-not-allowed with `Allow`); Invalid, for a name that is none.
     """
-    template, name = _template(path)
+    template, raw = _template(path)
+    name = raw.decode("ascii", "replace") if template == "/dots/{dot}" else parse_path(raw) if raw else ROOT
     here = _BY_PATH.get(template)
     if here is None:
         raise Problem("unknown-route", "nothing is at this path; /openapi.json lists what is")
@@ -117,20 +118,18 @@ def find(method: str, path: bytes) -> tuple[Route, str]:
 
 
 def is_hot(method: str, path: bytes) -> bool:
-    """Whether a request is one of those that are asked most. One that is of no route is not."""
-    collection, slash, rest = path[1:].partition(b"/")
-    if collection == b"streams" and slash:
-        return bool(rest) and not rest.endswith(b"/")
-    route = _BY_PATH.get(path.decode("ascii", "replace"), {}).get("GET" if method == "HEAD" else method)
-    return route is not None and route.hot
+    """Whether no framework comes first: for what is asked most, and for what nothing is there to answer."""
+    template, _ = _template(path)
+    route = _BY_PATH.get(template, {}).get("GET" if method == "HEAD" else method)
+    return route is None or route.hot
 
 
-def _template(path: bytes) -> tuple[str, str]:
+def _template(path: bytes) -> tuple[str, bytes]:
+    """The path as the table has it, and the name that it ends in, as it was sent."""
     collection, slash, rest = path.removeprefix(b"/").partition(b"/")
-    kind = collection.decode("ascii", "replace")
-    if kind not in _COLLECTIONS or not slash:
-        return path.decode("ascii", "replace"), ""
+    kind = _COLLECTIONS.get(collection) if slash else None
+    if kind is None:
+        return path.decode("ascii", "replace"), b""
     if kind == "dots":
-        return "/dots/{dot}", rest.decode("ascii", "replace")
-    name = parse_path(rest)
-    return f"/{kind}/{{prefix}}/" if is_prefix(name) else f"/{kind}/{{stream}}", name
+        return "/dots/{dot}", rest
+    return f"/{kind}/{{prefix}}/" if not rest or rest.endswith(b"/") else f"/{kind}/{{stream}}", rest
