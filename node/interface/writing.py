@@ -77,7 +77,10 @@ def _fingerprint(request: Request, body: bytes) -> bytes:
 async def _submit(request: Request, command: Command, size: int) -> Written:
     [outcome] = await request.node.submit([command], size)
     if isinstance(outcome, Refused):
-        raise outcome
+        try:
+            raise outcome
+        finally:
+            del outcome  # its traceback holds this frame, which would hold it
     assert isinstance(outcome, Written)
     return outcome
 

@@ -1,5 +1,6 @@
 """The interface as clients use it: streams, sets, the past, prefixes, the log, changes, transactions, lists."""
 
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -446,3 +447,22 @@ async def test_a_client_that_goes_before_its_request_is_whole_is_nobody_s_mistak
         await served.write("t", set={"n": 1})
         assert (await served.client.get("/streams/s")).status_code == 404
     assert not [one for one in caplog.records if one.levelname == "ERROR"]
+
+
+async def test_a_request_leaves_no_cycles_behind(workplace: Path) -> None:
+    """The collector is told to look seldom, so there must be nothing for it to find."""
+    async with serving(workplace / "eu") as served:
+        host, port = served.url.removeprefix("http://").split(":")
+        stream = await trio.open_tcp_stream(host, int(port))
+        async with stream:
+            for head, body in ((b"POST", b'{"set":{"n":1}}'), (b"GET", b""), (b"DELETE", b"")):
+                request = head + b" /streams/a HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+                for turn in range(60):
+                    if turn == 20:
+                        gc.collect()
+                        gc.disable()
+                    await stream.send_all(request)
+                    assert (await stream.receive_some(65_536)).startswith(b"HTTP/1.1 ")
+                found = gc.collect()
+                gc.enable()
+                assert found < 20, head
