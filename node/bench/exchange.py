@@ -20,7 +20,7 @@ from replication.messages import Digest
 from replication.replica import Arrival
 from replication.store import Store
 
-EVENTS, STREAMS = 300_000, 60_000
+EVENTS, STREAMS = 1_000_000, 200_000
 LAG_RATES = (100, 1_000)
 LAG_S = 10.0
 POLL_S = 0.2
