@@ -9,7 +9,8 @@ last line out is a summary: without it, the answer was cut off, and lines whose 
 been written. Give each a `source`, and the same lines can be sent again.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -73,8 +74,9 @@ class _Group:
         return len(self.lines) >= INGEST_GROUP_LINES or self.size >= INGEST_GROUP_BYTES
 
 
-Parts = AsyncIterator[list[tuple[int, Callable[[], Any]]]]
+Part = list[tuple[int, Callable[[], Any]]]
 """What came together: of each line, its size, and what reads it."""
+Parts = AsyncGenerator[Part, None]
 
 
 class _Ingestion:
@@ -86,7 +88,8 @@ class _Ingestion:
         self._spool = Spool()
         self._news = trio.Event()
         self._slots = trio.Semaphore(INGEST_GROUPS)
-        self._ended = self._gave_up = False
+        self._group = _Group()
+        self._waits_for_client = self._ended = self._gave_up = False
         self._counts = {"lines": 0, "written": 0, "repeated": 0, "refused": 0}
 
     async def run(self, send: SendPart) -> None:
@@ -103,39 +106,54 @@ class _Ingestion:
             self._spool.close()
 
     async def _read(self) -> None:
-        group = _Group()
         try:
-            async for part in self._parts:
-                for size, read in part:
-                    self._counts["lines"] += 1
-                    group.lines.append(_Line(self._counts["lines"], self._parse(read)))
-                    group.size += size
-                    if group.full:
-                        group = await self._write(group)
-                if group.lines and self._slots.value == INGEST_GROUPS:
-                    group = await self._write(group)  # the disk has nothing to do: do not wait for more
+            async with aclosing(self._parts) as parts:
+                while (part := await self._next(parts)) is not None:
+                    for size, read in part:
+                        self._counts["lines"] += 1
+                        self._group.lines.append(_Line(self._counts["lines"], self._parse(read)))
+                        self._group.size += size
+                        if self._group.full:
+                            await self._slots.acquire()
+                            self._write()
         except Problem as problem:  # nothing that follows can be told apart from it
-            group.lines.append(_Line(self._counts["lines"] + 1, problem))
-        await self._write(group)
+            self._group.lines.append(_Line(self._counts["lines"] + 1, problem))
+        await self._slots.acquire()
+        self._write()
         for _ in range(INGEST_GROUPS):
             await self._slots.acquire()
         self._put(dump_json({"summary": self._counts}))
         self._ended = True
 
-    async def _write(self, group: _Group) -> _Group:
-        """Have a group written once there is room for it; a new one to go on with."""
-        await self._slots.acquire()
+    async def _next(self, parts: Parts) -> Part | None:
+        """What comes next; None after the last. What is there is written meanwhile, as far as there is room."""
+        self._waits_for_client = True
+        self._write_if_nothing_comes()
+        try:
+            return await anext(parts, None)
+        finally:
+            self._waits_for_client = False
+
+    def _write_if_nothing_comes(self) -> None:
+        """A client may wait for these outcomes before it sends more: lines must not wait for a group to be full."""
+        if self._waits_for_client and self._group.lines and self._slots.value:
+            self._slots.acquire_nowait()
+            self._write()
+
+    def _write(self) -> None:
+        """Have the group written, in the room taken for it, and begin another."""
+        group, self._group = self._group, _Group()
         commands = [line.asked for line in group.lines if isinstance(line.asked, Command)]
         try:
             self._request.node.enqueue(commands, group.size, partial(self._told, group))
         except Refused as refusal:
             self._told(group, [refusal for _ in commands])
-        return _Group()
 
     def _told(self, group: _Group, outcomes: list[Outcome]) -> None:
         if not self._ended:
             self._slots.release()
             self._put(b"".join(self._tell(group, iter(outcomes))))
+            self._write_if_nothing_comes()
 
     def _put(self, data: bytes) -> None:
         try:
@@ -203,7 +221,7 @@ async def _values(request: Request) -> Parts:
     unpacker = msgpack.Unpacker(object_pairs_hook=distinct, strict_map_key=True, max_buffer_size=BODY_BYTES_MAX)
     read = fed = 0
     async for chunk in request.chunks:
-        values: list[tuple[int, Callable[[], Any]]] = []
+        values: Part = []
         wrong: Problem | None = None
         try:
             unpacker.feed(chunk)

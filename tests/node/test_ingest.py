@@ -1,17 +1,20 @@
 """Streams of writes over a real socket: every form, every refusal, full duplex, and clients that do not read."""
 
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
+import lmdb
 import msgpack  # type: ignore[import-untyped]  # it ships no annotations, and there are no stubs
 import pytest
 import trio
 
 from node.interface.spool import Spool, SpoolFull
+from replication.store import Store
 from tests.helpers import check_store
 from tests.serving import serving
 
@@ -149,6 +152,34 @@ async def test_outcomes_come_while_more_is_sent(workplace: Path, http: str) -> N
                 await stream.send_all(b"0\r\n\r\n")
                 while b'"written":3' not in heard:
                     heard += await stream.receive_some(65_536)
+    check_store(workplace / "eu")
+
+
+async def test_lines_that_come_while_others_are_written_do_not_wait_for_more(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = Store._commit
+
+    def slow(store: Store, transaction: lmdb.Transaction) -> None:
+        time.sleep(0.02)
+        commit(store, transaction)
+
+    monkeypatch.setattr(Store, "_commit", slow)
+    async with serving(workplace / "eu") as served:
+        host, port = served.url.removeprefix("http://").split(":")
+        stream = await trio.open_tcp_stream(host, int(port))
+        async with stream:
+            head = "POST /ingest HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n"
+            await stream.send_all(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
+            heard = b""
+            with trio.fail_after(10):
+                for last in (40, 80):
+                    for number in range(last - 39, last + 1):
+                        sent = line("a", set={"n": number})
+                        await stream.send_all(b"%x\r\n%b\r\n" % (len(sent), sent))
+                        await trio.sleep(0.0002)
+                    while b'"line":%d,' % last not in heard:
+                        heard += await stream.receive_some(65_536)
     check_store(workplace / "eu")
 
 
