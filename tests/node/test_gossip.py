@@ -461,7 +461,7 @@ async def test_a_peer_that_pulls_full_messages_is_not_pushed_the_same_but_for_a_
         [peer] = us.gossip.peers
         await until(lambda: peer.origin == eu.replica.origin)
         us.gossip._is_pulling(eu.replica.origin, True)
-        peer.pulls_until = trio.current_time() + 0.5  # as if it had died then
+        peer.pulls_until = trio.current_time() + 2  # as if it had died then
         await write(us, "s", set={"n": 1})
         await trio.sleep(0.2)
         assert pushes() == 0

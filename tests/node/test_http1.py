@@ -97,17 +97,17 @@ class Server:
 
 
 async def hear(stream: trio.abc.ReceiveStream, seconds: float = 0.3) -> bytes:
-    heard = b""
-    with trio.move_on_after(seconds):
-        while True:
+    """What comes until the server hangs up, or says nothing more for so long; it has longer to begin."""
+    heard, patience = b"", 5.0
+    while True:
+        with trio.move_on_after(patience) as waiting:
             try:
                 data = await stream.receive_some(65_536)
             except trio.BrokenResourceError:
-                break
-            if not data:
-                break
-            heard += data
-    return heard
+                return heard
+        if waiting.cancelled_caught or not data:
+            return heard
+        heard, patience = heard + data, seconds
 
 
 @asynccontextmanager
@@ -343,7 +343,7 @@ async def test_an_application_that_fails_answers_500_and_the_server_lives_on(
 
 async def test_waits_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("connection.HEAD_READ_S", "exchange.BODY_READ_S", "connection.CONNECTION_IDLE_S"):
-        monkeypatch.setattr(f"node.http1.{name}", 0.2)
+        monkeypatch.setattr(f"node.http1.{name}", 0.5)
     monkeypatch.setattr("node.http1.connection.OVERSIGHT_S", 0.2)
     async with serving("httptools") as server:
         assert statuses(await server.say(b"GET /a HT", end=False)) == [408]
@@ -382,14 +382,13 @@ async def test_a_client_that_sends_is_slowed_down_when_nobody_reads() -> None:
 
 
 async def test_shutdown_ends_idle_connections_at_once_and_lets_answers_finish() -> None:
-    async with serving("httptools") as server:
-        idle = await trio.open_tcp_stream("127.0.0.1", server.port)
-        await trio.sleep(0.05)
-        began = trio.current_time()
-        server.stop.set()
-        assert await hear(idle, 3.0) == b""
-        await idle.aclose()
-    assert trio.current_time() - began < 2.0
+    with trio.fail_after(10):
+        async with serving("httptools", graceful_timeout=60.0) as server:
+            idle = await trio.open_tcp_stream("127.0.0.1", server.port)
+            await trio.sleep(0.05)
+            server.stop.set()
+            assert await hear(idle) == b""
+            await idle.aclose()
 
 
 async def test_over_tls(tmp_path: Path) -> None:

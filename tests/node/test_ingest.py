@@ -16,7 +16,7 @@ import trio
 from node.interface.spool import Spool, SpoolFull
 from replication.store import Store
 from tests.helpers import check_store
-from tests.serving import serving
+from tests.serving import Served, serving
 
 NDJSON = {"content-type": "application/x-ndjson"}
 MINIMAL = {**NDJSON, "prefer": "return=minimal"}
@@ -134,14 +134,20 @@ async def test_a_line_without_end_is_refused_and_what_came_before_it_kept(
         assert told[-1] == summary(1, 1, refused=1)
 
 
+async def begun(served: Served, framing: str) -> trio.SocketStream:
+    """A request to /ingest whose body is still to be sent."""
+    host, port = served.url.removeprefix("http://").split(":")
+    stream = await trio.open_tcp_stream(host, int(port))
+    head = f"POST /ingest HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n{framing}\r\n\r\n"
+    await stream.send_all(head.encode())
+    return stream
+
+
 @pytest.mark.parametrize("http", ["httptools", "hypercorn"])
 async def test_outcomes_come_while_more_is_sent(workplace: Path, http: str) -> None:
     async with serving(workplace / "eu", http=http) as served:
-        host, port = served.url.removeprefix("http://").split(":")
-        stream = await trio.open_tcp_stream(host, int(port))
+        stream = await begun(served, "Transfer-Encoding: chunked")
         async with stream:
-            head = "POST /ingest HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n"
-            await stream.send_all(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
             heard = b""
             with trio.fail_after(10):
                 for number in (1, 2, 3):
@@ -166,11 +172,8 @@ async def test_lines_that_come_while_others_are_written_do_not_wait_for_more(
 
     monkeypatch.setattr(Store, "_commit", slow)
     async with serving(workplace / "eu") as served:
-        host, port = served.url.removeprefix("http://").split(":")
-        stream = await trio.open_tcp_stream(host, int(port))
+        stream = await begun(served, "Transfer-Encoding: chunked")
         async with stream:
-            head = "POST /ingest HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n"
-            await stream.send_all(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
             heard = b""
             with trio.fail_after(10):
                 for last in (40, 80):
@@ -198,13 +201,10 @@ async def test_a_client_that_sends_everything_before_it_reads_is_not_waited_for(
     monkeypatch.setattr("node.http1.wire.WRITE_TIMEOUT_S", 0.2)
     count = 40_000
     async with serving(workplace / "eu") as served:
-        host, port = served.url.removeprefix("http://").split(":")
-        stream = await trio.open_tcp_stream(host, int(port))
+        body = b"".join(line(f"s/{n % 500}", set={"n": n}) for n in range(count))
+        stream = await begun(served, f"Content-Length: {len(body)}")
         async with stream:
-            head = "POST /ingest HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n"
-            body = b"".join(line(f"s/{n % 500}", set={"n": n}) for n in range(count))
             with trio.fail_after(60):
-                await stream.send_all(f"{head}Content-Length: {len(body)}\r\n\r\n".encode())
                 for start in range(0, len(body), 50_000):
                     await stream.send_all(body[start : start + 50_000])
                     await trio.sleep(0.05)
