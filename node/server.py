@@ -3,8 +3,10 @@
 import random
 import socket
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 from hypercorn.trio import serve as hypercorn_serve
+from hypercorn.typing import ASGIFramework
 
 from node.configuration import Configuration
 from node.connection import ServerConfig, use_in_hypercorn
@@ -67,7 +69,8 @@ async def serve(
         started(node)
         # hypercorn takes the descriptor for its own and closes it.
         config = _config(listener.detach(), configuration.http, clock)
-        await hypercorn_serve(Gate(node), config, shutdown_trigger=shutdown, mode="asgi")  # type: ignore[arg-type]
+        app = cast(ASGIFramework, Gate(node))  # each names the protocol's types in its own way
+        await hypercorn_serve(app, config, shutdown_trigger=shutdown, mode="asgi")
 
 
 def _config(descriptor: int, http: str, clock: Clock) -> ServerConfig:

@@ -1,11 +1,13 @@
 """The replica inside a process: appending, sets of any size, and what it costs as the log grows."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
+
+import lmdb
 
 from crdt.operations import Add, Operation, Remove
 from node.bench.figure import Figure
@@ -74,8 +76,8 @@ class _MeasuredSet:
         self._synced = 0.0
         self._replica.store._commit = self._timed_commit  # type: ignore[method-assign]  # to subtract it
 
-    def _timed_commit(self, transaction: object) -> None:
-        self._synced += timed(lambda: self._commit(transaction))  # type: ignore[arg-type]
+    def _timed_commit(self, transaction: lmdb.Transaction) -> None:
+        self._synced += timed(lambda: self._commit(transaction))
 
     def _element(self) -> str:
         return f"{self._rng.getrandbits(80):024x}"
@@ -97,9 +99,9 @@ class _MeasuredSet:
                 row = existing_row(snapshot, "groups/all")
                 assert contains(snapshot, row, "members", element)
 
-    def _note(self, kind: str, work: object) -> None:
+    def _note(self, kind: str, work: Callable[[], object]) -> None:
         synced = self._synced
-        seconds = timed(work)  # type: ignore[arg-type]
+        seconds = timed(work)
         self.seconds[kind].append(seconds - (self._synced - synced))
 
 

@@ -86,15 +86,13 @@ def _postgres(home: Path, programs: Path, port: int) -> Iterator[str]:
         yield url
 
 
-def _run(command: list[str], **options: object) -> str:
-    done = subprocess.run(command, check=True, capture_output=True, text=True, **options)  # type: ignore[call-overload] # noqa: S603
-    output: str = done.stdout
-    return output
+def _run(command: list[str], *, check: bool = True) -> str:
+    done = subprocess.run(command, check=check, capture_output=True, text=True)  # noqa: S603  # our own commands
+    return done.stdout.strip()
 
 
 def _query(url: str, text: str, *, check: bool = True) -> str:
-    done = subprocess.run(["psql", "-tAqX", "-d", url, "-c", text], capture_output=True, text=True, check=check)  # noqa: S603, S607
-    return done.stdout.strip()
+    return _run(["psql", "-tAqX", "-d", url, "-c", text], check=check)
 
 
 def postgres(home: Path) -> Rates:

@@ -11,6 +11,7 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -46,10 +47,12 @@ def commits(directory: str, barrier: Barrier, counts: "multiprocessing.Queue[int
     counts.put(count)
 
 
-def rate(work: object, directory: Path, processes: int) -> float:
+def rate(
+    work: Callable[[str, Barrier, "multiprocessing.Queue[int]"], None], directory: Path, processes: int
+) -> float:
     context = multiprocessing.get_context("spawn")
     barrier, counts = context.Barrier(processes), context.Queue()
-    running = [context.Process(target=work, args=(str(directory), barrier, counts)) for _ in range(processes)]  # type: ignore[arg-type]
+    running = [context.Process(target=work, args=(str(directory), barrier, counts)) for _ in range(processes)]
     for process in running:
         process.start()
     total: int = sum(counts.get() for _ in running)
