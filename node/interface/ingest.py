@@ -128,7 +128,8 @@ class _Ingestion:
     async def _next(self, parts: Parts) -> Part | None:
         """What comes next; None after the last. What is there is written meanwhile, as far as there is room."""
         self._waits_for_client = True
-        self._write_if_nothing_comes()
+        if self._slots.value == INGEST_GROUPS:  # else whatever is under way takes these along when it is done
+            self._write_if_nothing_comes()
         try:
             return await anext(parts, None)
         finally:
