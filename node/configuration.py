@@ -89,6 +89,35 @@ class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         ),
     ] = ()
 
+    actor_header: Annotated[
+        str,
+        Meta(
+            description="The header that says who writes, for the audit trail. A proxy that authenticates sets it,"
+            " and takes it away from what comes in."
+        ),
+    ] = "Atoll-Actor"
+    public_url: Annotated[
+        str,
+        Meta(description="Where clients reach this node, for the locations that SCIM shows; empty: as they asked."),
+    ] = ""
+    passwords: Annotated[
+        Literal["refuse", "drop"],
+        Meta(
+            description="What SCIM does with a `password`, which is never kept: `refuse` the request, or `drop` it"
+            " for identity providers that cannot leave it out."
+        ),
+    ] = "refuse"
+    unique_external_ids: Annotated[
+        bool, Meta(description="Whether a user's externalId is claimed as its userName is: once in a region.")
+    ] = False
+    views: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Modules that hold views of your own, each in a list `VIEWS`; read again when one of them is"
+            " rebuilt. They must be importable where the node runs, say by PYTHONPATH."
+        ),
+    ] = ()
+
     @property
     def address(self) -> tuple[str, int]:
         """Host and port to listen on."""

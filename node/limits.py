@@ -78,6 +78,32 @@ MESSAGE_BYTES_LEAST = 4 * 1024
 LOGGED_MAX = 1_000
 """Kinds of refusal, and forks, that are remembered so as to be logged once."""
 
+# Views
+VIEW_EVENTS_A_PIECE = 64
+"""Events that views follow at once; whoever else wants to run does so between two pieces."""
+VIEW_STREAMS_A_PIECE = 64
+VIEW_MEMBERS_A_PIECE = 2_000
+"""Members of sets that a scan reads at once."""
+VIEW_FAILURES_LOGGED = 100
+VIEW_RETRY_S = 1.0
+"""How long views pause after what they cannot help, such as a full disk."""
+
+# The directory
+SCIM_PAGE_DEFAULT = 100
+SCIM_PAGE_MAX = 200
+SCIM_BULK_OPERATIONS_MAX = 1_000
+SCIM_BULK_BYTES_MAX = 1024 * 1024
+SCIM_EXAMINED_MAX = 2_000
+"""Resources that one filter may have looked at, beyond what an index serves."""
+SCIM_MEMBERS_SHOWN_MAX = 100_000
+"""Members that one answer may list; a larger group is read without them."""
+CLAIM_TRIES = 8
+"""How often a write is tried again when the claims that it depends on have moved."""
+
+# Searches
+SEARCH_HITS_MAX = 10_000
+"""What a search may find; a text that more entries hold is to be made longer."""
+
 # A body that is written out has overhead; whatever one event or transaction may hold can be asked for in JSON.
 assert EVENT_BYTES_MAX * 6 < BODY_BYTES_MAX
 assert TRANSACTION_BYTES_MAX < BODY_BYTES_MAX

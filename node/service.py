@@ -1,8 +1,10 @@
 """One region's node: its replica, its writer, its gossip, and waiting for what has not arrived yet.
 
-A write passes through here as `submit`; an exchange as `gossip.answer`; a reader takes `replica.read()`.
+A write passes through here as `submit`; an exchange as `gossip.answer`; a reader takes `replica.read()`, or asks
+`views` where streams cannot answer.
 """
 
+import logging
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -13,11 +15,18 @@ import trio
 from crdt.version_vector import VersionVector, includes
 from node.committer import Committer, Done
 from node.configuration import Configuration
+from node.directory.builtin_views import BUILTIN
 from node.disk import Disk, LocalDisk
 from node.gossip import Gossip
+from node.limits import VIEW_RETRY_S
 from node.seams import Clock, Transport
+from node.views.loading import load_views
+from node.views.view import View
+from node.views.views import Views
 from replication.errors import Refused
 from replication.replica import SECRET_BYTES, Job, Outcome, Replica
+
+log = logging.getLogger("atoll.service")
 
 
 class NotCaughtUp(Refused):
@@ -52,6 +61,8 @@ class Node:
         self.configuration = configuration
         self.replica = replica
         self.clock = clock
+        self.entropy = entropy
+        self.views = Views(replica, Path(configuration.data), self._load_views)
         self.introduced = trio.Event()
         self.stopping = trio.Event()
         self.requests_in_flight: set[tuple[str, str]] = set()
@@ -120,18 +131,36 @@ class Node:
     def stop(self) -> None:
         """End every wait; the server ends next."""
         self.stopping.set()
-        self._wake()
+        self.wake()
 
     async def close(self) -> None:
         """Finish what was submitted, and close the store."""
         await self._committer.close()
+        self.views.close()
         self.replica.close()
 
+    def _load_views(self) -> list[View]:
+        return load_views(BUILTIN, self.configuration.views)
+
+    async def follow_with_views(self) -> None:
+        """Have the views follow the log, piece by piece, until cancelled."""
+        while True:
+            changed = self._changed
+            try:
+                while self.views.step():
+                    await trio.lowlevel.checkpoint()
+            except Exception:  # a full disk, or our own mistake: answers go on, from what the views hold
+                log.exception("the views could not follow the log; they go on in %g s", VIEW_RETRY_S)
+                await trio.sleep(VIEW_RETRY_S)
+                continue
+            await changed.wait()
+
     def _committed(self) -> None:
-        self._wake()
+        self.wake()
         self.gossip.committed()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Have whoever waits for a change look again."""
         self._changed.set()
         self._changed = trio.Event()
 
@@ -146,7 +175,7 @@ async def run_node(
 ) -> AsyncIterator[Node]:
     """Open the store and run a node, without its HTTP server; on leaving, stop it and close the store.
 
-    Raises: StoreRefused.
+    Raises: StoreRefused; ViewsRefused.
     """
     disk = disk or LocalDisk()
     replica = Replica.open(
@@ -158,10 +187,15 @@ async def run_node(
         map_bytes=configuration.map_bytes,
         open_store=disk.open_store,
     )
-    node = Node(configuration, replica, clock, transport, entropy, disk)
+    try:
+        node = Node(configuration, replica, clock, transport, entropy, disk)
+    except BaseException:
+        replica.close()
+        raise
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_start, node)
+            nursery.start_soon(node.follow_with_views)
             try:
                 yield node
             finally:

@@ -12,7 +12,7 @@ from itertools import islice
 from crdt.answer import Answer
 from crdt.dot import Dot
 from crdt.fold import MemoryCells, fold
-from crdt.observed_remove_set import removed
+from crdt.observed_remove_set import Additions, removed
 from crdt.register import Register
 from crdt.version_vector import VersionVector, covers
 from replication import tables
@@ -20,7 +20,14 @@ from replication.dots import walk_back
 from replication.errors import TooLarge, Unfoldable, UnknownStream
 from replication.event import Body, Header
 from replication.event_codec import decode_body, decode_header
-from replication.limits import GATHER_ROWS_MAX, PAGE_BYTES_MAX, SCAN_ROWS_MAX, SET_INLINE_MAX, TIME_TRAVEL_EVENTS_MAX
+from replication.limits import (
+    ELEMENT_BYTES_MAX,
+    GATHER_ROWS_MAX,
+    PAGE_BYTES_MAX,
+    SCAN_ROWS_MAX,
+    SET_INLINE_MAX,
+    TIME_TRAVEL_EVENTS_MAX,
+)
 from replication.refold import events_of
 from replication.snapshot import Snapshot
 from replication.stream_name import ROOT, ancestors, is_prefix
@@ -111,11 +118,15 @@ def page_set(snapshot: Snapshot, row: StreamRow, field: str, start: str, limit: 
 
 def contains(snapshot: Snapshot, row: StreamRow, field: str, element: str) -> bool:
     """Whether the element is in the set."""
+    return bool(live_additions(snapshot, row, field, element))
+
+
+def live_additions(snapshot: Snapshot, row: StreamRow, field: str, element: str) -> Additions:
+    """The additions that keep an element in the set."""
     number = row.field_numbers.get(field)
-    if number is None:
-        return False
-    additions = snapshot.additions(tables.element_key(row.number, number, element))
-    return bool(removed(additions, row.cleared))
+    if number is None or len(element.encode()) > ELEMENT_BYTES_MAX:
+        return ()
+    return removed(snapshot.additions(tables.element_key(row.number, number, element)), row.cleared)
 
 
 def resolve_past(

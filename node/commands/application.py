@@ -7,9 +7,10 @@ from importlib.metadata import version
 from cyclopts import App, CycloptsError
 
 from node.errors import BadArguments, CommandFailed, ConfigurationError, ListenError, first_of
+from node.views.view import ViewsRefused
 from replication.errors import StoreRefused
 
-FAILURES = (CommandFailed, ConfigurationError, ListenError, StoreRefused)
+FAILURES = (CommandFailed, ConfigurationError, ListenError, StoreRefused, ViewsRefused)
 INTERRUPTED, CUT_OFF = 130, 141
 BAD_ARGUMENTS = 2
 

@@ -33,6 +33,11 @@ async def serve(
     message_bytes: int | None = None,
     http: Literal["httptools", "hypercorn"] | None = None,
     lost: Annotated[list[str] | None, Parameter(negative=())] = None,
+    actor_header: str | None = None,
+    public_url: str | None = None,
+    passwords: Literal["refuse", "drop"] | None = None,
+    unique_external_ids: Annotated[bool | None, Parameter(negative=())] = None,
+    view: Annotated[list[str] | None, Parameter(negative=())] = None,
 ) -> None:
     """Run one region's node until it is told to stop (SIGINT, SIGTERM).
 
@@ -64,6 +69,16 @@ async def serve(
         What serves HTTP/1.1 [httptools].
     lost
         ORIGIN.SEQ: the last event of an origin whose disk was lost; once for each.
+    actor_header
+        The header that says who writes [Atoll-Actor].
+    public_url
+        Where clients reach this node, for the locations that SCIM shows [as they asked].
+    passwords
+        What SCIM does with a password, which is never kept [refuse].
+    unique_external_ids
+        Claim a user's externalId as its userName is claimed: once in a region.
+    view
+        A module that holds views of your own, in a list VIEWS; once for each.
     """
     given: dict[str, Any] = {
         "region": region,
@@ -77,6 +92,11 @@ async def serve(
         "message_bytes": message_bytes,
         "http": http,
         "lost": lost,
+        "actor_header": actor_header,
+        "public_url": public_url,
+        "passwords": passwords,
+        "unique_external_ids": unique_external_ids,
+        "views": view,
     }
     values = {} if config is None else read_file(config)
     values |= {name: value for name, value in given.items() if value is not None}

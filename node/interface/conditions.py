@@ -51,10 +51,22 @@ async def wait_causal(request: Request) -> None:
 
     Raises: Invalid; NotCaughtUp; LostDots.
     """
+    vector = causal_vector(request)
+    if vector is not None:
+        await request.node.wait_for(vector, wait_seconds(request))
+
+
+def causal_vector(request: Request) -> VersionVector | None:
+    """What `Causal-After` names; None without one. Raises: Invalid."""
     header = request.header("causal-after")
-    if header is not None:
-        tokens = (parse_token(text.strip().strip('"'), "Causal-After") for text in header.split(","))
-        await request.node.wait_for(_join(token.vector for token in tokens), wait_seconds(request))
+    if header is None:
+        return None
+    return _join(parse_token(text, "Causal-After").vector for text in tokens_in(header))
+
+
+def tokens_in(header: str) -> list[str]:
+    """The tokens of a list of them: as they are, or inside of tags, weak ones and variants too."""
+    return [text.strip().removeprefix("W/").strip('"').partition("+")[0] for text in header.split(",")]
 
 
 def _join(vectors: Iterable[VersionVector]) -> VersionVector:

@@ -5,7 +5,7 @@ import logging
 from node.interface import routes
 from node.interface.problems import Problem, problem_of
 from node.interface.reply import Rendered, Reply, Stream, render, render_problem
-from node.interface.request import ClientGone, Request, parse_query
+from node.interface.request import ClientGone, Request, parse_any_query, parse_query
 from replication.errors import Refused
 
 log = logging.getLogger("atoll.interface")
@@ -15,7 +15,8 @@ async def dispatch(asked: Request, query: bytes) -> Rendered | Stream:
     """Answer a request. What is wrong with it, or with this node, is an answer too."""
     try:
         route, name = routes.find(asked.method, asked.path)
-        asked.name, asked.query = name, parse_query(query, route.query)
+        asked.name = name
+        asked.query = parse_any_query(query) if route.query is None else parse_query(query, route.query)
         answer = await route.handler(asked)
         if isinstance(answer, Reply):
             return render(answer, asked.header("accept"), asked.header("if-none-match"))

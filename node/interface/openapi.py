@@ -64,6 +64,12 @@ BODIES: dict[str, dict[str, Any]] = {
         "required": ["streams"],
         "additionalProperties": False,
     },
+    "view-change": {
+        "type": "object",
+        "properties": {"do": {"enum": ["rebuild", "switch", "drop"]}, "build": {"type": "integer"}},
+        "required": ["do"],
+        "additionalProperties": False,
+    },
 }
 WRITE_HEADERS = {
     "If-Match": 'A token in quotes: the stream is exactly there, else 412. "*": it exists',
@@ -112,10 +118,10 @@ def describe(routes: "Iterable[Route]") -> dict[str, Any]:
 def _operation(route: "Route") -> dict[str, Any]:
     name = route.path[route.path.find("{") + 1 : route.path.find("}")] if "{" in route.path else None
     parameters = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}}] if name else []
-    parameters += [_parameter(name, "query", text) for name, text in route.query.items()]
+    parameters += [_parameter(name, "query", text) for name, text in (route.query or {}).items()]
     parameters += [_parameter(name, "header", text) for name, text in _headers(route).items()]
     operation: dict[str, Any] = {
-        "operationId": route.handler.__name__ + ("_below" if route.path.endswith("}/") else ""),
+        "operationId": _operation_id(route),
         "summary": route.summary,
         "parameters": parameters,
         "responses": {
@@ -129,6 +135,12 @@ def _operation(route: "Route") -> dict[str, Any]:
     if route.body is not None:
         operation["requestBody"] = {"required": True, "content": _content(route.body)}
     return operation
+
+
+def _operation_id(route: "Route") -> str:
+    if route.query is None:  # one handler for every method: what it does is another document's to say
+        return f"{route.handler.__name__}_{route.method.lower()}"
+    return route.handler.__name__ + ("_below" if route.path.endswith("}/") else "")
 
 
 def _headers(route: "Route") -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from node.committer import Overloaded, TurnFailed
 from node.service import LostDots, NotCaughtUp
+from node.views.views import UnknownView, ViewBehind, ViewBuilding, ViewBusy, ViewsUnusable
 from replication.errors import (
     ClockAhead,
     ConditionFailed,
@@ -33,19 +34,23 @@ TYPES: dict[str, tuple[int, str]] = {
     "invalid": (400, "The request is wrong in itself"),
     "context-ahead": (400, "The context names events that this node does not hold"),
     "unknown-stream": (404, "The stream does not exist"),
+    "unknown-view": (404, "There is no such view, or build of one"),
     "unknown-dot": (404, "The event is not held here"),
     "unknown-route": (404, "Nothing is at this path"),
     "method-not-allowed": (405, "The path does not take this method"),
     "not-acceptable": (406, "The answer has no form that was asked for"),
     "request-in-flight": (409, "A request with this idempotency key is being answered"),
+    "view-busy": (409, "The build of the view is not in a state for this"),
     "lost-dots": (410, "The token names events that were declared lost"),
     "condition-failed": (412, "The state is not the expected one"),
     "too-large": (413, "The request is beyond a limit"),
     "unsupported-media-type": (415, "The request's content is of a type that is not taken here"),
+    "views-unusable": (422, "The views' definitions cannot be used"),
     "key-reused": (422, "The idempotency key was used for another request"),
     "internal": (500, "The node made a mistake"),
     "unfoldable": (501, "The stream holds events that this version cannot fold"),
     "not-caught-up": (503, "Not everything that was asked for has arrived"),
+    "view-building": (503, "The view is being built for the first time"),
     "clock-ahead": (503, "The node's clock is behind its timestamps"),
     "overloaded": (503, "Too many requests wait"),
     "store-failed": (503, "The store failed; writing has ended until the node is restarted"),
@@ -88,8 +93,12 @@ _PLAIN: dict[type[Refused], str] = {
     StoreFull: "store-full",
     TooManyOrigins: "too-many-origins",
     TurnFailed: "internal",
+    UnknownView: "unknown-view",
+    ViewBuilding: "view-building",
+    ViewBusy: "view-busy",
+    ViewsUnusable: "views-unusable",
 }
-RETRY_AFTER_S = {"not-caught-up": "1", "overloaded": "1", "clock-ahead": "5"}
+RETRY_AFTER_S = {"not-caught-up": "1", "overloaded": "1", "clock-ahead": "5", "view-building": "1"}
 
 
 def problem_of(refusal: Refused) -> Problem:
@@ -106,7 +115,7 @@ def problem_of(refusal: Refused) -> Problem:
             return Problem("condition-failed", f"{refusal}; its token is {token}", extra, {"etag": f'"{token}"'})
         case ContextAhead(missing=missing):
             return Problem("context-ahead", str(refusal), {"field": "Causal-Context", "missing": dict(missing)})
-        case NotCaughtUp(missing=missing, held=held):
+        case NotCaughtUp(missing=missing, held=held) | ViewBehind(missing=missing, held=held):
             wanted = {origin: {"wanted": seq, "held": held[origin]} for origin, seq in missing.items()}
             return Problem("not-caught-up", str(refusal), {"missing": wanted}, {"retry-after": "1"})
         case LostDots(lost=lost):

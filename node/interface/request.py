@@ -146,3 +146,11 @@ def parse_query(raw: bytes, allowed: Iterable[str]) -> dict[str, str]:
             raise Invalid(name, "comes twice")
         query[name] = value
     return query
+
+
+def parse_any_query(raw: bytes) -> dict[str, str]:
+    """A query whose parameters are not ours to list: what is not known there is left alone. Raises: Invalid."""
+    try:
+        return dict(parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict"))
+    except (UnicodeDecodeError, ValueError):
+        raise Invalid("query", "is not a query of NAME=VALUE in percent-encoded UTF-8") from None

@@ -7,7 +7,19 @@ or `{dot}`. Names are taken from the raw path by one parser.
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from node.interface import changes, events, ingest, listings, openapi, peers, status, streams, transactions
+from node.interface import (
+    changes,
+    events,
+    ingest,
+    listings,
+    openapi,
+    peers,
+    scim,
+    status,
+    streams,
+    transactions,
+    views,
+)
 from node.interface.problems import Problem
 from node.interface.reply import Rendered, Reply, Stream
 from node.interface.request import Request
@@ -25,13 +37,14 @@ PAGED = {
 class Route:
     """One method of one path.
 
-    Shape: `query` maps each parameter to what it does. `hot` is what is asked so often that no framework comes first.
+    Shape: `query` maps each parameter to what it does; None takes any. `hot` is what is asked so often that no
+    framework comes first.
     """
 
     method: str
     path: str
     handler: Handler
-    query: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] | None = field(default_factory=dict)
     body: str | None = None
     hot: bool = False
 
@@ -83,6 +96,21 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/ingest", ingest.ingest, body="lines", hot=True),
     Route("POST", "/resolve", listings.resolve_many, body="streams", hot=True),
     Route("GET", "/conflicts", listings.read_conflicts, {"prefix": "Only below this prefix", **PAGED}),
+    Route("GET", "/views", views.list_views),
+    Route(
+        "GET",
+        "/views/{view}",
+        views.read_view,
+        {
+            "key": "Rows at this key",
+            "from": "Rows from this key on",
+            "to": "Rows up to this key",
+            "q": "Rows whose key holds this text",
+            **PAGED,
+        },
+    ),
+    Route("POST", "/views/{view}", views.change_view, body="view-change"),
+    *(Route(method, "/scim/v2/{path}", scim.scim, None, hot=True) for method in scim.METHODS),
     Route("POST", "/gossip", peers.exchange, body="message", hot=True),
     Route("GET", "/status", status.read_status),
     Route("GET", "/healthz", status.read_health),
@@ -95,7 +123,9 @@ _BY_PATH: dict[str, dict[str, Route]] = {}
 for _route in ROUTES:
     _BY_PATH.setdefault(_route.path, {})[_route.method] = _route
 
-_COLLECTIONS = {b"streams": "streams", b"events": "events", b"dots": "dots"}
+_COLLECTIONS = {b"streams": "streams", b"events": "events", b"dots": "dots", b"views": "views", b"scim": "scim"}
+_BARE = {"dots": "/dots/{dot}", "views": "/views/{view}", "scim": "/scim/v2/{path}"}
+"""Collections whose names are not streams."""
 
 
 def find(method: str, path: bytes) -> tuple[Route, str]:
@@ -104,7 +134,8 @@ def find(method: str, path: bytes) -> tuple[Route, str]:
     Raises: Problem (unknown-route, method-not-allowed with `Allow`); Invalid, for a name that is none.
     """
     template, raw = _template(path)
-    name = raw.decode("ascii", "replace") if template == "/dots/{dot}" else parse_path(raw) if raw else ROOT
+    bare = template in _BARE.values()
+    name = raw.decode("ascii", "replace") if bare else parse_path(raw) if raw else ROOT
     here = _BY_PATH.get(template)
     if here is None:
         raise Problem("unknown-route", "nothing is at this path; /openapi.json lists what is")
@@ -130,6 +161,6 @@ def _template(path: bytes) -> tuple[str, bytes]:
     kind = _COLLECTIONS.get(collection) if slash else None
     if kind is None:
         return path.decode("ascii", "replace"), b""
-    if kind == "dots":
-        return "/dots/{dot}", rest
+    if kind in _BARE:
+        return _BARE[kind], rest
     return f"/{kind}/{{prefix}}/" if not rest or rest.endswith(b"/") else f"/{kind}/{{stream}}", rest

@@ -23,9 +23,10 @@ ANONYMOUS = "anonymous"
 
 
 def actor_of(request: Request) -> str:
-    """Who writes: what the `Atoll-Actor` header claims. There is no authentication yet that would prove it."""
-    claimed = request.header("atoll-actor")
-    return ANONYMOUS if claimed is None else check_text(claimed, "Atoll-Actor", ACTOR_BYTES_MAX)
+    """Who writes: what the configured header claims. There is no authentication yet that would prove it."""
+    name = request.node.configuration.actor_header
+    claimed = request.header(name.lower())
+    return ANONYMOUS if claimed is None else check_text(claimed, name, ACTOR_BYTES_MAX)
 
 
 def named(request: Request, body: bytes) -> tuple[str, bytes] | None:

@@ -34,7 +34,7 @@ def described(field: Any) -> str:
 
 def test_every_key_of_the_configuration_is_documented_in_its_own_words() -> None:
     for field in msgspec.structs.fields(Configuration):
-        default = "required" if field.required else "none" if field.default == () else f"`{field.default}`"
+        default = "required" if field.required else "none" if field.default in ((), "") else f"`{field.default}`"
         assert f"| `{field.name}` | {default} | {described(field)} |" in CONFIGURATION
     example = CONFIGURATION.partition("```toml\n")[2].partition("```")[0]
     assert configure(tomllib.loads(example)).region == "eu-west"

@@ -1,0 +1,1 @@
+"""The identity directory: SCIM 2.0 over streams."""

@@ -1,0 +1,122 @@
+"""SCIM's operations over one request's storage: scim2-server's steps, but for where streams ask for others."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import trio
+from scim2_models import Context, PatchOp, Resource, ResourceType, SearchRequest
+from scim2_server.conditions import Conditions
+from scim2_server.handler import AsyncScimHandler
+from scim2_server.requests import ScimRequest
+from scim2_server.responses import ScimResponse
+from scim2_server.service import ScimService
+from scim2_server.storage import SearchPage
+
+from node.directory import group_patch
+from node.directory.mapping import difference, fields_of, to_fields
+from node.directory.names import MEMBERS
+from node.directory.resources import find, to_model
+from node.directory.schema import GROUP
+from node.directory.search import PAUSE_AFTER
+from node.directory.storage import DirectoryStorage
+
+
+class DirectoryHandler(AsyncScimHandler):
+    """Serves one request."""
+
+    storage: DirectoryStorage
+
+    def __init__(self, service: ScimService, storage: DirectoryStorage) -> None:
+        super().__init__(service, storage)
+
+    async def replace_resource(
+        self,
+        resource_type: ResourceType,
+        current: Resource[Any],
+        replacement: Resource[Any],
+        conditions: Conditions,
+    ) -> Resource[Any]:
+        """A PUT, as the difference from what was seen."""
+        return await super().replace_resource(resource_type, current, replacement, self._exactly(conditions))
+
+    async def delete_resource(self, resource_type: ResourceType, resource_id: str, conditions: Conditions) -> None:
+        """A DELETE."""
+        await super().delete_resource(resource_type, resource_id, self._exactly(conditions))
+
+    async def patch_resource(
+        self, resource_type: ResourceType, resource_id: str, patch_op: "PatchOp[Any]", conditions: Conditions
+    ) -> Resource[Any]:
+        """A PATCH; of a group's members without reading them, where it names them one by one."""
+        conditions = self._exactly(conditions)
+        parts = group_patch.split(patch_op) if resource_type.name == GROUP else None
+        if parts is None:
+            return await super().patch_resource(resource_type, resource_id, patch_op, conditions)
+        wanted, others = parts
+        with self.storage.node.replica.read() as snapshot:
+            found = find(snapshot, GROUP, resource_id)
+            found.fields.sets.pop(MEMBERS, None)
+            current = to_model(found)
+            operations = tuple(group_patch.operations_for(snapshot, found.row, wanted))
+        if others:
+            rest = patch_op.model_copy(update={"operations": others})
+            self.service.apply_patch(current, rest, conditions)
+        else:
+            self.service.check_preconditions(current, "PATCH", conditions)
+        changed = to_fields(current.model_dump(), GROUP)
+        operations = (*difference(fields_of(found.state, GROUP), changed), *operations)
+        return await self.storage.change(found, operations, changed)
+
+    def _exactly(self, conditions: Conditions) -> Conditions:
+        """The conditions without what tells one showing of a state from another; the write is to be at that state."""
+        self.storage.exactly = bool(conditions.if_match) and conditions.if_match != "*"
+        return Conditions(_plain(conditions.if_match), _plain(conditions.if_none_match))
+
+    # --- search, without a second model of everything that is shown
+
+    async def search(self, request: ScimRequest) -> ScimResponse:
+        """A search by GET."""
+        with self.service.provider:
+            target = self.service.match(request)
+            types = self.service.searched_types(target.endpoint)
+            authorized = self.service.authorized_types(request, target, types)
+            asked, position = self.service.read_search_query(types, request.query)
+            return await self._search(request, types, authorized, asked, position)
+
+    async def search_with_body(self, request: ScimRequest) -> ScimResponse:
+        """A search by POST to `.search`."""
+        with self.service.provider:
+            target = self.service.match(request)
+            types = self.service.searched_types(target.endpoint)
+            authorized = self.service.authorized_types(request, target, types)
+            asked, position = self.service.read_search_body(types, request.body, request.header("Content-Type"))
+            return await self._search(request, types, authorized, asked, position)
+
+    async def _search(
+        self,
+        request: ScimRequest,
+        types: list[ResourceType],
+        authorized: list[ResourceType],
+        asked: SearchRequest[Any],
+        position: Any,
+    ) -> ScimResponse:
+        page = await self.storage.search(authorized, asked, position=position)
+        answer = self.service.search_response(request.base_url, types, SearchPage(page.total, [], page.next), asked)
+        shown: list[Mapping[str, Any]] = []
+        for resource in page.resources:
+            published = self.service.publish(request.base_url, resource)
+            shown.append(published.model_dump(scim_ctx=Context.RESOURCE_QUERY_RESPONSE, response_parameters=asked))
+            if len(shown) % PAUSE_AFTER == 0:
+                await trio.lowlevel.checkpoint()
+        body = cast(dict[str, Any], answer.body)
+        body["itemsPerPage"] = len(shown)
+        if shown:
+            body["Resources"] = shown
+        return answer
+
+
+def _plain(header: str | None) -> str | None:
+    """Tags without `+variant`."""
+    if header is None or "+" not in header:
+        return header
+    tags = (tag.strip() for tag in header.split(","))
+    return ", ".join(f'{tag.partition("+")[0]}"' if "+" in tag else tag for tag in tags)

@@ -1,0 +1,203 @@
+"""Reading a user or group: its stream's state, what is told from elsewhere, and the model that all of it makes."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from scim2_models import NotFoundException, Resource, ResponseParameters, TooManyException
+
+from crdt.dot import Dot
+from crdt.hybrid_clock import milliseconds
+from crdt.operations import JSON
+from crdt.version_vector import VersionVector
+from node.directory.mapping import Fields, fields_of, to_document
+from node.directory.names import DELETED, GROUPS, MEMBERS, USERS, is_resource, member_element, member_stream
+from node.directory.schema import GROUP, USER, provider
+from node.limits import SCIM_MEMBERS_SHOWN_MAX
+from node.views.query import BEGINNING, page
+from node.views.state import MOVED_FROM, registers_of, state_of
+from node.views.view import State
+from node.views.views import Views
+from replication.errors import Invalid
+from replication.event_codec import decode_header
+from replication.queries import live_members
+from replication.snapshot import Snapshot
+from replication.stream_name import check_stream
+from replication.tables import StreamRow
+from replication.tokens import format_token
+
+PREFIXES = {USER: USERS, GROUP: GROUPS}
+TYPES = {USERS: USER, GROUPS: GROUP}
+GROUPS_SHOWN_MAX = 1_000
+VARIANT_BYTES = 4
+
+
+@dataclass(slots=True)
+class Found:
+    """A resource as it was read. Shape: `members` maps elements to displayNames; None where they were not read."""
+
+    stream: str
+    kind: str
+    state: State
+    fields: Fields
+    row: StreamRow
+    token: str
+    created: datetime
+    modified: datetime
+    members: dict[str, str] | None = None
+    groups: list[dict[str, Any]] | None = None
+
+    @property
+    def vector(self) -> VersionVector:
+        return self.row.vector
+
+
+def stream_of(kind: str, identity: str) -> str:
+    """The stream of a resource."""
+    return PREFIXES[kind] + identity
+
+
+def find(snapshot: Snapshot, kind: str, identity: str) -> Found:
+    """A resource without its members.
+
+    Raises: NotFoundException.
+    """
+    found = read(snapshot, kind, stream_of(kind, identity))
+    if found is None:
+        raise NotFoundException(detail=f"{kind} {identity[:100]!r} does not exist")
+    return found
+
+
+def read(snapshot: Snapshot, kind: str, stream: str) -> Found | None:
+    """The same; None where there is none."""
+    try:
+        state = state_of(snapshot, check_stream(stream))
+    except Invalid:
+        return None
+    if not is_resource(state):
+        return None
+    row = snapshot.stream(stream)
+    assert row is not None
+    fields = fields_of(state, kind)
+    created, modified = _times(snapshot, row)
+    return Found(stream, kind, state, fields, row, format_token(stream, row.vector), created, modified)
+
+
+def _times(snapshot: Snapshot, row: StreamRow) -> tuple[datetime, datetime]:
+    """When a stream's first and last events were stamped."""
+    first = next(timestamp for timestamp, _ in snapshot.history(row.number))
+    last = first
+    for origin, seq in row.vector.items():
+        stored = snapshot.event(Dot(origin, seq))
+        assert stored is not None, f"{origin}.{seq} is in a vector and not in the log"
+        last = max(last, decode_header(stored.encoded.header).timestamp)
+    return _moment(first), _moment(last)
+
+
+def _moment(timestamp: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds(timestamp) / 1000, UTC)
+
+
+def living(snapshot: Snapshot, stream: str) -> Mapping[str, JSON] | None:
+    """The registers of a user or group that exists; None where it does not."""
+    row = snapshot.stream(stream)
+    if row is None or row.opaque or not row.exists:
+        return None
+    registers = registers_of(row)
+    return None if registers.get(DELETED) or MOVED_FROM in registers else registers
+
+
+def read_members(snapshot: Snapshot, found: Found) -> Iterator[tuple[str, str]]:
+    """The members of a group that exist and their displayNames, one by one; whoever asks may pause between them.
+
+    Raises: TooManyException, before any, where they are too many to list.
+    """
+    count = found.row.sets.get(MEMBERS, 0)
+    if count > SCIM_MEMBERS_SHOWN_MAX:
+        raise TooManyException(
+            detail=f"the group has {count} members, and {SCIM_MEMBERS_SHOWN_MAX} can be listed at once; ask with"
+            f" excludedAttributes=members, and page them at /streams/{found.stream}?set=members"
+        )
+    for element, live in live_members(snapshot, found.row, MEMBERS):
+        member = living(snapshot, member_stream(element)) if live else None
+        if member is not None:
+            yield element, _display(member)
+
+
+def _display(registers: Mapping[str, JSON]) -> str:
+    name = registers.get("displayName")
+    return name if isinstance(name, str) else ""
+
+
+def read_groups(snapshot: Snapshot, views: Views, found: Found) -> list[dict[str, Any]]:
+    """The groups of a user, as the resource shows them.
+
+    Raises: ViewBuilding.
+    """
+    element = member_element(found.stream)
+    hits, _ = page(views, snapshot, "groups-of", element, element, BEGINNING, GROUPS_SHOWN_MAX)
+    shown: list[dict[str, Any]] = []
+    for hit in hits:
+        group = living(snapshot, hit.stream)
+        if group is not None:
+            identity, name = hit.stream.removeprefix(GROUPS), _display(group)
+            about = {"value": identity, "$ref": f"Groups/{identity}", "type": "direct"}
+            shown.append(about | ({"display": name} if name else {}))
+    return shown
+
+
+def version_of(found: Found) -> str:
+    """The weak tag of what is shown: the stream's token, and beside it what else the answer draws on."""
+    variant = ""
+    if found.groups:
+        text = "\n".join(f"{group['value']} {group.get('display', '')}" for group in found.groups)
+        variant = "+" + hashlib.blake2b(text.encode(), digest_size=VARIANT_BYTES).hexdigest()
+    return f'W/"{found.token}{variant}"'
+
+
+def to_document_of(found: Found) -> dict[str, Any]:
+    """The resource in full, but for where it is: whoever answers knows its own address."""
+    document = to_document(found.fields, found.kind)
+    document["id"] = found.state.name
+    document["meta"] = {
+        "resourceType": found.kind,
+        "created": found.created.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "lastModified": found.modified.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "version": version_of(found),
+    }
+    if found.members:
+        document[MEMBERS] = [_member(element, name) for element, name in found.members.items()]
+    if found.groups:
+        document["groups"] = found.groups
+    return document
+
+
+def _member(element: str, name: str) -> dict[str, Any]:
+    stream = member_stream(element)
+    kind = GROUP if stream.startswith(GROUPS) else USER
+    identity = stream.removeprefix(PREFIXES[kind])
+    shown = {"value": identity, "$ref": f"{kind}s/{identity}", "type": kind}
+    return shown | {"display": name} if name else shown
+
+
+def to_model(found: Found) -> Resource[Any]:
+    """The resource as a model."""
+    model: Any = provider().model_for(found.kind)
+    made: Resource[Any] = model.model_validate(to_document_of(found))
+    return made
+
+
+def keeps(parameters: ResponseParameters[Any] | None, attribute: str) -> bool:
+    """Whether an answer with these parameters shows an attribute; without any, it does."""
+    if parameters is None:
+        return True
+    asked = [_last(path) for path in parameters.attributes or ()]
+    left_out = [_last(path) for path in parameters.excluded_attributes or ()]
+    name = attribute.casefold()
+    return (not asked or name in asked) and name not in left_out
+
+
+def _last(path: object) -> str:
+    return str(path).rpartition(":")[2].partition(".")[0].casefold()

@@ -1,0 +1,240 @@
+"""Searching users and groups: an index gives candidates, each is resolved and matched, the page is what is left.
+
+Where the order asked for is an index's own and the index serves all of the filter, a page costs a page. Otherwise
+the candidates are looked at one by one, up to a bound: a filter that would need more is refused, and says what would
+narrow it.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import trio
+from scim2_models import InvalidCursorException, Resource, SearchRequest, TooManyException
+from scim2_models.path import CompareOperator, Comparison
+from scim2_server.storage import SearchPage
+
+from node.directory.candidates import Id, Key, Prefix, Source, Text, members_named, mentions, name_of, plan
+from node.directory.claims import USER_NAME, ranked
+from node.directory.names import MEMBERS
+from node.directory.refusals import search_error_of
+from node.directory.resources import PREFIXES, Found, keeps, read, read_groups, read_members, stream_of, to_model
+from node.directory.schema import GROUP, USER
+from node.limits import SCIM_EXAMINED_MAX, SCIM_MEMBERS_SHOWN_MAX, SEARCH_HITS_MAX
+from node.views.folding import fold
+from node.views.index import LAST_KEY, last_with
+from node.views.query import candidates
+from node.views.views import key_of
+from replication.errors import TooLarge
+from replication.queries import contains
+from replication.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from node.directory.storage import DirectoryStorage
+
+PAUSE_AFTER = 16
+"""Resources after which a search lets others run."""
+LISTS = {USER: "users", GROUP: "groups"}
+ORDERED = {(USER, "username"): "users-by-name", (GROUP, "displayname"): "groups-by-name", (USER, "id"): "users",
+           (GROUP, "id"): "groups"}  # fmt: skip
+
+SortKey = tuple[bool, Any, str]
+"""Whether there is no value to sort by, the value, and the id."""
+
+
+class Search:
+    """One search of one request."""
+
+    def __init__(
+        self, storage: "DirectoryStorage", kinds: list[str], request: SearchRequest[Any], position: Any
+    ) -> None:
+        self.storage = storage
+        self.views = storage.node.views
+        self.kinds = kinds
+        self.request = request
+        self.filter = request.filter
+        self.node = None if request.filter is None else request.filter.ast
+        self.position = position
+        self.down = request.sort_by is not None and request.sort_order == SearchRequest.SortOrder.descending
+        self._examined = 0
+        self._members_left = SCIM_MEMBERS_SHOWN_MAX
+
+    async def run(self) -> SearchPage:
+        """The page. Raises: SCIMException."""
+        for kind in self.kinds:
+            for view in self._views_of(kind):
+                await self.storage.have_shown(view)
+        with self.storage.node.replica.read() as snapshot:
+            ordered = self._ordered()
+            page = None if ordered is None else await self._page_of_index(snapshot, *ordered)
+            return page or await self._page_of_all(snapshot)
+
+    def _views_of(self, kind: str) -> Iterable[str]:
+        sources = () if self.node is None else plan(kind, self.node) or ()
+        views = {source.view for source in sources if not isinstance(source, Id)} | {LISTS[kind]}
+        if kind == USER and (mentions(self.node, "groups") or self._shows("groups")):
+            views.add("groups-of")
+        return sorted(views)
+
+    def _shows(self, attribute: str) -> bool:
+        return keeps(self.request, attribute)
+
+    # --- where an index has the answer in order
+
+    def _ordered(self) -> tuple[str, str, str] | None:
+        """The view that has all of the answer in its own order, and the keys between which it lies."""
+        if len(self.kinds) > 1:
+            return None
+        [kind] = self.kinds
+        by = None if self.request.sort_by is None else str(self.request.sort_by).rpartition(":")[2].casefold()
+        if self.node is None:
+            view = ORDERED.get((kind, by or "id"))
+            return None if view is None else (view, "", LAST_KEY)
+        if isinstance(self.node, Comparison) and self.node.op == CompareOperator.sw:
+            view = ORDERED.get((kind, name_of(self.node.attr_path)))
+            if view is not None and view not in LISTS.values() and by in (None, name_of(self.node.attr_path)):
+                prefix = fold(str(self.node.value))
+                return view, prefix, last_with(prefix)
+        return None
+
+    async def _page_of_index(self, snapshot: Snapshot, name: str, first: str, last: str) -> SearchPage | None:
+        [kind] = self.kinds
+        count = self.request.count or 0
+        after, skip = ("", ""), 0
+        if self.position is not None:
+            after = self._place()
+        elif self.request.cursor is None:
+            skip = max(0, (self.request.start_index or 1) - 1)
+        with self.views.reading(name) as (_, build, index):
+            total = index.count_between(build, first, last)
+            if self.node is None and name not in LISTS.values() and total != self._count(kind):
+                return None  # some have no value to sort by, and come last
+            entries = index.between(build, first, last, after, count + 1, skip=skip, down=self.down) if count else []
+        resources = [
+            resource for _, stream in entries[:count] if (resource := await self._shown(snapshot, kind, stream))
+        ]
+        following = list(entries[count - 1]) if len(entries) > count else None
+        return SearchPage(total, resources, next=following)
+
+    def _count(self, kind: str) -> int:
+        with self.views.reading(LISTS[kind]) as (_, build, index):
+            return index.count_between(build, "", LAST_KEY)
+
+    def _place(self) -> tuple[str, str]:
+        match self.position:
+            case [str(key), str(stream)]:
+                return key, stream
+        raise InvalidCursorException
+
+    async def _shown(self, snapshot: Snapshot, kind: str, stream: str) -> Resource[Any] | None:
+        """A resource of the page; None where it is gone, or not what the filter asks for any more."""
+        found = read(snapshot, kind, stream)
+        if found is None:
+            return None
+        if self.filter is not None and not self.filter.match(to_model(found)):
+            return None
+        await self._complete(snapshot, found)
+        return to_model(found)
+
+    async def _complete(self, snapshot: Snapshot, found: Found) -> None:
+        """Add what is shown and stands elsewhere: members and groups."""
+        self._examined += 1
+        if self._examined % PAUSE_AFTER == 0:
+            await trio.lowlevel.checkpoint()
+        if found.kind == USER:
+            if self._shows("groups"):
+                found.groups = read_groups(snapshot, self.views, found)
+        elif self._shows(MEMBERS):
+            found.members = dict(read_members(snapshot, found))
+            self._members_left -= len(found.members)
+            if self._members_left < 0:
+                raise TooManyException(
+                    detail=f"the groups of this page have more than {SCIM_MEMBERS_SHOWN_MAX} members; ask for fewer"
+                    " groups at once, or with excludedAttributes=members"
+                )
+
+    # --- where every candidate is looked at
+
+    async def _page_of_all(self, snapshot: Snapshot) -> SearchPage:
+        matched: list[tuple[SortKey, Found]] = []
+        for kind in self.kinds:
+            for stream in self._candidates(snapshot, kind):
+                found = await self._examine(snapshot, kind, stream)
+                if found is not None:
+                    matched.append(found)
+        matched.sort(key=lambda pair: pair[0], reverse=self.down)
+        count = self.request.count or 0
+        start = self._start([key for key, _ in matched])
+        page = matched[start : start + count]
+        for _, one in page:
+            one.members = one.groups = None
+            await self._complete(snapshot, one)
+        following = list(page[-1][0]) if page and start + count < len(matched) else None
+        return SearchPage(len(matched), [to_model(one) for _, one in page], next=following)
+
+    def _start(self, keys: list[SortKey]) -> int:
+        if self.request.cursor is None:
+            return max(0, (self.request.start_index or 1) - 1)
+        if self.position is None:
+            return 0
+        match self.position:
+            case [bool(missing), str(value), str(identity)]:
+                last = (missing, value, identity)
+                return sum(1 for key in keys if (key >= last if self.down else key <= last))
+        raise InvalidCursorException
+
+    async def _examine(self, snapshot: Snapshot, kind: str, stream: str) -> tuple[SortKey, Found] | None:
+        self._examined += 1
+        if self._examined % PAUSE_AFTER == 0:
+            await trio.lowlevel.checkpoint()
+        found = read(snapshot, kind, stream)
+        if found is None:
+            return None
+        if kind == GROUP and mentions(self.node, MEMBERS):
+            named = members_named(self.node)
+            if named is None:
+                found.members = dict(read_members(snapshot, found))
+            else:
+                found.members = {one: "" for one in named if contains(snapshot, found.row, MEMBERS, one)}
+        if kind == USER and mentions(self.node, "groups"):
+            found.groups = read_groups(snapshot, self.views, found)
+        model = to_model(found)
+        if self.filter is not None and not self.filter.match(model):
+            return None
+        value = self.request.sort_value(model)
+        text = "" if value is None else value.isoformat() if hasattr(value, "isoformat") else str(value)
+        return (value is None, text, str(model.id)), found
+
+    def _candidates(self, snapshot: Snapshot, kind: str) -> list[str]:
+        """The streams among which everything that matches is. Raises: TooManyException."""
+        sources = None if self.node is None else plan(kind, self.node)
+        streams: dict[str, None] = {}
+        for source in (Prefix(LISTS[kind], ""),) if sources is None else sources:
+            streams |= dict.fromkeys(self._streams(snapshot, kind, source))
+        if len(streams) > SCIM_EXAMINED_MAX:
+            what = "this filter is served by no index" if sources is None and self.node else "this search"
+            raise TooManyException(
+                detail=f"{what} and would look at more than {SCIM_EXAMINED_MAX} resources; compare id, userName,"
+                " externalId, emails, displayName of a group or members with eq, or names with sw or co"
+            )
+        return list(streams)
+
+    def _streams(self, snapshot: Snapshot, kind: str, source: Source) -> list[str]:
+        if isinstance(source, Id):
+            return [stream_of(kind, source.identity)]
+        with self.views.reading(source.view) as (view, build, index):
+            match source:
+                case Key(key=key):
+                    streams = index.streams_at(build, key_of(view, key), SCIM_EXAMINED_MAX + 1)
+                case Prefix(prefix=prefix):
+                    first = key_of(view, prefix)
+                    entries = index.between(build, first, last_with(first), ("", ""), SCIM_EXAMINED_MAX + 1)
+                    streams = [stream for _, stream in entries]
+                case Text(text=text):
+                    try:
+                        found = candidates(index.search(build, fold(text), SEARCH_HITS_MAX + 1))
+                    except TooLarge as refusal:
+                        raise search_error_of(refusal) from None
+                    streams = [stream for _, stream in found]
+        if source.view == "users-by-name" and isinstance(source, Key) and len(streams) > 1:
+            return ranked(snapshot, USER_NAME, source.key, streams)[:1]
+        return [stream for stream in streams if stream.startswith(PREFIXES[kind])]

@@ -1,0 +1,322 @@
+"""The directory's storage, as the SCIM handler asks for it: one for each request.
+
+A read is a stream resolved. A write is the least event that turns what the client saw into what it wants: only what
+differs is set, added or removed, with the context of what was seen, so that what others changed meanwhile stays.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+from scim2_models import (
+    ConflictException,
+    PreconditionFailedException,
+    Resource,
+    ResourceType,
+    ResponseParameters,
+    SearchRequest,
+    UniquenessException,
+)
+from scim2_server.storage import AsyncScimStorage, SearchPage
+
+from crdt.operations import Add, Delete, Operation, Remove, Set
+from crdt.version_vector import VersionVector
+from node.directory.claims import EXTERNAL_ID, USER_NAME, claims_on, compared, has
+from node.directory.mapping import Fields, difference, fields_of, to_fields
+from node.directory.names import CLAIMS, DELETED, HOLDERS, MEMBERS, claim_stream
+from node.directory.refusals import refusals, scim_error_of
+from node.directory.resources import Found, find, keeps, living, read_groups, read_members, stream_of, to_model
+from node.directory.schema import GROUP, USER
+from node.directory.search import Search
+from node.limits import CLAIM_TRIES, WAIT_DEFAULT_S
+from node.service import Node
+from node.views.query import BEGINNING, page
+from node.views.state import state_of
+from node.views.view import State
+from node.views.views import ViewBehind, ViewBuilding
+from replication.command import Command, Draft, Written
+from replication.errors import ConditionFailed, Refused
+from replication.queries import contains, resolve_past
+from replication.snapshot import Snapshot
+
+ID_BYTES = 16
+PAUSE_AFTER = 256
+"""Members after which a reader lets others run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Who asks, and what the request says beside its body.
+
+    Shape: `named` is an idempotency key and the request's fingerprint. `after` must show in whatever view is asked.
+    `context` is what the client has seen of the resource, where it says so. `whole`: the answer shows the resource.
+    """
+
+    actor: str
+    named: tuple[str, bytes] | None = None
+    after: VersionVector | None = None
+    context: VersionVector | None = None
+    wait_s: float = WAIT_DEFAULT_S
+    whole: bool = False
+    unique_external_ids: bool = False
+
+
+class DirectoryStorage(AsyncScimStorage):
+    """Users and groups over one node's streams."""
+
+    supports_cursors = True
+
+    def __init__(self, node: Node, asking: Asking) -> None:
+        self.node = node
+        self.asking = asking
+        self.exactly = False
+        """Whether the write is to happen only at the state that was read: the client sent If-Match."""
+        self._seen: dict[str, Found] = {}
+        self._writes = 0
+
+    # --- reading
+
+    async def get(
+        self,
+        resource_type: ResourceType,
+        resource_id: str,
+        *,
+        response_parameters: ResponseParameters[Any] | None = None,
+    ) -> Resource[Any]:
+        """A resource; with `response_parameters`, as it is shown, else as a write begins from it."""
+        kind, shown = _kind(resource_type), response_parameters is not None
+        with_groups = kind == USER and shown and keeps(response_parameters, "groups")
+        if with_groups:
+            await self.have_shown("groups-of")
+        with self.node.replica.read() as snapshot:
+            found = find(snapshot, kind, resource_id)
+            if kind == GROUP and keeps(response_parameters, MEMBERS):
+                await self._add_members(snapshot, found)
+            if with_groups:
+                found.groups = self._groups(snapshot, found)
+        self._seen[found.stream] = found
+        return to_model(found)
+
+    async def _add_members(self, snapshot: Snapshot, found: Found) -> None:
+        found.members = {}
+        with refusals():
+            for element, name in read_members(snapshot, found):
+                found.members[element] = name
+                if len(found.members) % PAUSE_AFTER == 0:
+                    await trio.lowlevel.checkpoint()
+        found.fields.sets[MEMBERS] = set(found.members)
+
+    def _groups(self, snapshot: Snapshot, found: Found) -> list[dict[str, Any]]:
+        with refusals():
+            return read_groups(snapshot, self.node.views, found)
+
+    async def have_shown(self, view: str) -> None:
+        """Wait until a view shows what this node holds by now; where that takes long, what it shows is good enough.
+
+        Not so for what the request says must be shown. Raises: SCIMException.
+        """
+        with refusals():
+            if self.asking.after:
+                await self.node.views.wait_for(view, self.asking.after, self.asking.wait_s)
+            try:
+                await self.node.views.wait_for(view, self.node.replica.vector)
+            except ViewBehind:
+                return
+
+    async def search(
+        self, resource_types: list[ResourceType], search_request: SearchRequest[Any], *, position: Any = None
+    ) -> SearchPage:
+        """One page of the resources that a filter matches."""
+        with refusals():
+            return await Search(self, [_kind(one) for one in resource_types], search_request, position).run()
+
+    # --- writing
+
+    async def create(self, resource_type: ResourceType, resource: Resource[Any]) -> Resource[Any]:
+        """A new resource, under a new id."""
+        kind = _kind(resource_type)
+        identity = self._new_id()
+        stream = stream_of(kind, identity)
+        fields = to_fields(resource.model_dump(), kind)
+        operations = difference(Fields(), fields)
+        if not operations:
+            operations = (Set("externalId", None),)  # a group of nothing at all
+        try:
+            await self._write(stream, kind, operations, fields, None, absent=(stream,))
+        except ConditionFailed:
+            raise ConflictException(detail="this request has created a resource before, which is gone") from None
+        return await self._shown(kind, identity)
+
+    def _new_id(self) -> str:
+        """Random, or, where the request can come again, always the same for it."""
+        if self.asking.named is None:
+            return self.node.entropy.randbytes(ID_BYTES).hex()
+        text = f"{self.asking.actor}\n{self.asking.named[0]}\n{self._writes}"
+        return hashlib.blake2b(text.encode(), digest_size=ID_BYTES).hexdigest()
+
+    async def update(
+        self, resource_type: ResourceType, resource: Resource[Any], *, expected_version: str | None = None
+    ) -> Resource[Any]:
+        """The least event that makes a resource what it is to be."""
+        kind, identity = _kind(resource_type), str(resource.id)
+        seen = self._seen[stream_of(kind, identity)]
+        wanted = to_fields(resource.model_dump(), kind)
+        before = seen.fields if self.asking.context is None else self._before(seen, self.asking.context)
+        return await self.change(seen, difference(before, wanted), wanted)
+
+    def _before(self, seen: Found, context: VersionVector) -> Fields:
+        """The resource as the client says that it saw it: what others changed since is not its to undo."""
+        with refusals(), self.node.replica.read() as snapshot:
+            _, answer = resolve_past(snapshot, seen.stream, vector=context)
+        fields = fields_of(State(seen.stream, answer.registers, answer.sets), seen.kind)
+        if seen.kind == GROUP:
+            fields.sets[MEMBERS] = set(answer.sets.get(MEMBERS, ()))
+        return fields
+
+    async def change(self, seen: Found, operations: tuple[Operation, ...], wanted: Fields) -> Resource[Any]:
+        """Write operations to a resource that was read, and give it as it is then."""
+        context = seen.vector if self.asking.context is None else self.asking.context
+        if operations:
+            try:
+                await self._write(
+                    seen.stream, seen.kind, operations, wanted, context, expect=seen.vector if self.exactly else None
+                )
+            except ConditionFailed:
+                raise PreconditionFailedException(detail="the resource is not in the expected state") from None
+        return await self._shown(seen.kind, seen.state.name)
+
+    async def delete(
+        self, resource_type: ResourceType, resource_id: str, *, expected_version: str | None = None
+    ) -> None:
+        """Mark a resource as deleted, for good, and clear what it held.
+
+        The marker is an event of its own, which the delete after it does not cover: it stays. What another region
+        changes meanwhile stays too, and brings nothing back.
+        """
+        kind = _kind(resource_type)
+        seen = self._seen[stream_of(kind, resource_id)]
+        clear = Command((Draft(seen.stream, (Delete(),), context=seen.vector),), actor=self.asking.actor)
+        try:
+            await self._write(
+                seen.stream, kind, (Set(DELETED, True),), Fields(), seen.vector,
+                expect=seen.vector if self.exactly else None, then=(clear,),
+            )  # fmt: skip
+        except ConditionFailed:
+            raise PreconditionFailedException(detail="the resource is not in the expected state") from None
+
+    async def _shown(self, kind: str, identity: str) -> Resource[Any]:
+        """A resource after a write. That it is written is not to be hidden by a view that is not ready."""
+        with self.node.replica.read() as snapshot:
+            found = find(snapshot, kind, identity)
+            if self.asking.whole and kind == GROUP:
+                await self._add_members(snapshot, found)
+            if self.asking.whole and kind == USER:
+                try:
+                    found.groups = read_groups(snapshot, self.node.views, found)
+                except ViewBuilding:
+                    found.groups = None
+        return to_model(found)
+
+    async def _write(
+        self,
+        stream: str,
+        kind: str,
+        operations: tuple[Operation, ...],
+        wanted: Fields,
+        context: VersionVector | None,
+        *,
+        expect: VersionVector | None = None,
+        absent: tuple[str, ...] = (),
+        then: Sequence[Command] = (),
+    ) -> Written:
+        """Write a resource's event, and in the same transaction the claims that its unique values need.
+
+        Raises: SCIMException; ConditionFailed, where the resource is not in the state that `expect` names.
+        """
+        for _ in range(CLAIM_TRIES):
+            drafts = [Draft(stream, operations, context=context)]
+            states: dict[str, tuple[VersionVector, ...]] = {} if expect is None else {stream: (expect,)}
+            if kind == USER:
+                with self.node.replica.read() as snapshot:
+                    self._claim(snapshot, stream, wanted, drafts, states)
+            with refusals():
+                command = Command(
+                    tuple(drafts), actor=self.asking.actor, expect=states, absent=absent, request=self._named()
+                )
+                outcome, *_ = await self.node.submit([command, *then], _size(drafts))
+            if isinstance(outcome, Written):
+                self._writes += 1
+                return outcome
+            if not isinstance(outcome, ConditionFailed):
+                assert isinstance(outcome, Refused)
+                raise scim_error_of(outcome)
+            if not outcome.name.startswith(CLAIMS):
+                raise outcome
+        raise ConflictException(detail="others claim the same values at the same time; try again")
+
+    def _named(self) -> tuple[str, bytes] | None:
+        """The request's key; each further write of the same request has its own."""
+        named = self.asking.named
+        return named if named is None or not self._writes else (f"{named[0]}/{self._writes}", named[1])
+
+    def _claim(
+        self,
+        snapshot: Snapshot,
+        stream: str,
+        wanted: Fields,
+        drafts: list[Draft],
+        states: dict[str, tuple[VersionVector, ...]],
+    ) -> None:
+        """Add what moves a user's claims from the values that it has to those that it is to have.
+
+        Raises: UniquenessException.
+        """
+        now = state_of(snapshot, stream)
+        for attribute in (USER_NAME, EXTERNAL_ID) if self.asking.unique_external_ids else (USER_NAME,):
+            value = wanted.registers.get(attribute)
+            before = now.text(attribute) if now is not None else ""
+            taken = isinstance(value, str) and not has(now, attribute, value)
+            if taken:
+                drafts.append(self._take(snapshot, attribute, str(value), stream, states))
+            if before and (taken or not value):
+                name = claim_stream(attribute, compared(attribute, before))
+                row = snapshot.stream(name)
+                if row is not None and contains(snapshot, row, HOLDERS, stream):
+                    drafts.append(Draft(name, (Remove(HOLDERS, stream),)))
+
+    def _take(
+        self,
+        snapshot: Snapshot,
+        attribute: str,
+        value: str,
+        stream: str,
+        states: dict[str, tuple[VersionVector, ...]],
+    ) -> Draft:
+        claims = claims_on(snapshot, attribute, value)
+        holders = [claim.stream for claim in claims.counting] + self._without_claim(snapshot, attribute, value)
+        for holder in holders:
+            if holder != stream:
+                identity = holder.partition("/")[2]
+                raise UniquenessException(detail=f"{attribute} {value[:200]!r} is taken, by the user {identity!r}")
+        states[claims.stream] = (claims.vector,)
+        overtaken = [Remove(HOLDERS, other) for other in claims.overtaken if other != stream]
+        return Draft(claims.stream, (Add(HOLDERS, stream), *overtaken))
+
+    def _without_claim(self, snapshot: Snapshot, attribute: str, value: str) -> list[str]:
+        """Users that were written to their streams directly, and so claimed nothing."""
+        view = "users-by-name" if attribute == USER_NAME else "users-by-external-id"
+        try:
+            hits, _ = page(self.node.views, snapshot, view, value, value, BEGINNING, 2)
+        except ViewBuilding:
+            return []
+        return [hit.stream for hit in hits if living(snapshot, hit.stream) is not None]
+
+
+def _kind(resource_type: ResourceType) -> str:
+    return str(resource_type.name)
+
+
+def _size(drafts: Sequence[Draft]) -> int:
+    return sum(64 + 64 * len(draft.operations) for draft in drafts)

@@ -1,0 +1,129 @@
+"""`/scim/v2`: SCIM 2.0 (RFC 7643, 7644) over the directory, with its own media type and errors.
+
+What the other interfaces do with tokens holds here too: a resource's tag carries its token, `If-Match` compares and
+sets, `Causal-After` waits, also for the views that an answer draws on.
+"""
+
+import json
+import logging
+
+from scim2_models import Error, SCIMException
+from scim2_server.requests import ScimRequest
+from scim2_server.responses import SCIM_MEDIA_TYPE, ScimResponse
+
+from crdt.version_vector import VersionVector
+from node.directory.handler import DirectoryHandler
+from node.directory.refusals import scim_error_of
+from node.directory.service import DirectoryService, without_passwords
+from node.directory.storage import Asking, DirectoryStorage
+from node.interface.conditions import causal_vector, tokens_in, wait_causal, wait_seconds
+from node.interface.problems import Problem
+from node.interface.reply import COMMON, Rendered
+from node.interface.request import Request
+from node.interface.writing import actor_of, named
+from replication.errors import Invalid, Refused
+from replication.tokens import parse_token
+
+log = logging.getLogger("atoll.scim")
+
+ROOT = "/scim/v2"
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+_WRITES = ("POST", "PUT", "PATCH")
+_services: dict[str, DirectoryService] = {}
+
+
+async def scim(request: Request) -> Rendered:
+    """Users and groups by SCIM 2.0; /scim/v2/ServiceProviderConfig says what is served."""
+    cluster = request.node.configuration.cluster
+    service = _services.get(cluster) or _services.setdefault(cluster, DirectoryService(cluster))
+    headers: dict[str, str] = {}
+    try:
+        response = await _serve(request, service)
+    except SCIMException as error:
+        response = service.error_response(error)
+    except Problem as problem:
+        response = _error(service, problem.status, problem.detail)
+        headers |= problem.headers
+    except Refused as refusal:
+        response = service.error_response(scim_error_of(refusal))
+    except UnicodeError:
+        response = _error(service, 400, "the request holds text that is not Unicode", "invalidValue")
+    except Exception:  # our own mistake: say so, in the form that this interface's errors have
+        log.exception("%s %r failed", request.method, request.path)
+        response = _error(service, 500, "this node made a mistake; its log says which")
+    if response.status == 503:
+        headers.setdefault("retry-after", "1")
+    return _render(response, headers)
+
+
+async def _serve(request: Request, service: DirectoryService) -> ScimResponse:
+    body = await request.content() if request.method in _WRITES else b""
+    if request.method in _WRITES:
+        body = without_passwords(body, request.node.configuration.passwords)
+    await wait_causal(request)
+    await _wait_for_condition(request)
+    asking = _asking(request, body)
+    handler = DirectoryHandler(service, DirectoryStorage(request.node, asking))
+    answer: ScimResponse = await handler.handle(
+        ScimRequest(
+            method="GET" if request.method == "HEAD" else request.method,
+            base_url=_base_url(request),
+            path=request.path.decode("ascii", "replace").removeprefix(ROOT) or "/",
+            query=request.query,
+            headers=request.headers,
+            body=body,
+        )
+    )
+    return answer
+
+
+def _asking(request: Request, body: bytes) -> Asking:
+    context = request.header("causal-context")
+    return Asking(
+        actor=actor_of(request),
+        named=named(request, body) if request.method != "GET" else None,
+        after=causal_vector(request),
+        context=None if context is None else parse_token(context.strip().strip('"'), "Causal-Context").vector,
+        wait_s=wait_seconds(request),
+        whole=request.method in ("POST", "PUT")
+        or "attributes" in request.query
+        or "excludedAttributes" in request.query,
+        unique_external_ids=request.node.configuration.unique_external_ids,
+    )
+
+
+async def _wait_for_condition(request: Request) -> None:
+    """Wait for the state of If-Match, where it is ahead of this node. Raises: NotCaughtUp; LostDots."""
+    header = request.header("if-match")
+    if header is None or header.strip() == "*":
+        return
+    vectors: list[VersionVector] = []
+    for text in tokens_in(header):
+        try:
+            vectors.append(parse_token(text, "If-Match").vector)
+        except Invalid:
+            continue  # a tag of another service's: it matches nothing here
+    if len(vectors) == 1:
+        await request.node.wait_for(vectors[0], wait_seconds(request))
+
+
+def _base_url(request: Request) -> str:
+    """Where the client reaches this interface."""
+    configured = request.node.configuration.public_url
+    if configured:
+        return configured.rstrip("/") + ROOT
+    return f"http://{request.header('host') or 'localhost'}{ROOT}"
+
+
+def _error(service: DirectoryService, status: int, detail: str, kind: str | None = None) -> ScimResponse:
+    error = Error(status=status, detail=detail, scim_type=kind)
+    return service.error_response(SCIMException.from_error(error))
+
+
+def _render(response: ScimResponse, headers: dict[str, str]) -> Rendered:
+    shown = {**COMMON, **{name.lower(): value for name, value in response.headers.items()}, **headers}
+    if response.body is None:
+        shown.pop("content-type", None)
+        return Rendered(int(response.status), shown, b"")
+    shown["content-type"] = SCIM_MEDIA_TYPE
+    return Rendered(int(response.status), shown, json.dumps(response.body, ensure_ascii=False).encode() + b"\n")

@@ -1,0 +1,1 @@
+"""Views: indexes derived from the log, for queries that streams cannot answer."""

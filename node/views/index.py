@@ -1,0 +1,239 @@
+"""The views' database: which keys lead to which streams, build by build, and how far each build has come.
+
+SQLite, from the standard library, because one transaction then holds an index, the text index beside it and the
+watermark that says what they show. A commit survives the death of the process; a power loss may undo the last ones
+(write-ahead log, synced at checkpoints only), which loses nothing, since all of it is derived: what is missing is
+projected again, and what cannot be read is thrown away and built anew.
+"""
+
+import shutil
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from crdt.version_vector import VersionVector
+from replication.event import FEATURE_LEVEL
+
+INDEX_FORMAT = 1
+DIRECTORY, FILE = "views", "index.sqlite"
+SEARCH_CHARACTERS_MIN = 3
+"""Shorter texts are in too many trigrams, or in none."""
+LAST_KEY = "\U0010ffff" * 2
+"""Above every key that there is."""
+
+
+class Build(msgspec.Struct, kw_only=True):
+    """One version of a view, as it is being built, or follows the log.
+
+    Shape: `scanning` is the place (stream, member) that the first scan has reached; None once it is through.
+    `vector` and `position` are the watermark: everything up to it shows. `streams` counts those that were scanned.
+    """
+
+    number: int
+    view: str
+    version: int
+    serving: bool = False
+    switch: bool = False
+    scanning: tuple[str, str] | None = ("", "")
+    position: int = 0
+    vector: VersionVector = {}
+    streams: int = 0
+    failures: int = 0
+
+
+class Index:
+    """The open database. Everything is done in trio's thread, one transaction at a time."""
+
+    def __init__(self, directory: Path) -> None:
+        """Open it, making it anew where it is absent, of another format, or cannot be read."""
+        self._directory = directory / DIRECTORY
+        try:
+            self._connection = self._open()
+        except sqlite3.DatabaseError:
+            self._discard()
+            self._connection = self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(self._directory / FILE, isolation_level=None, cached_statements=512)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            [[found]] = connection.execute("PRAGMA user_version")
+            [[tables]] = connection.execute("SELECT count(*) FROM sqlite_master")
+            wanted = INDEX_FORMAT << 8 | FEATURE_LEVEL
+            if tables and found != wanted:
+                raise sqlite3.DatabaseError("of another format")
+            connection.execute(f"PRAGMA user_version = {wanted}")
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS build (number INTEGER PRIMARY KEY AUTOINCREMENT, state TEXT NOT NULL)"
+            )
+            if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+                raise sqlite3.DatabaseError("damaged")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _discard(self) -> None:
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def start_anew(self) -> None:
+        """Throw everything away."""
+        self._connection.close()
+        self._discard()
+        self._connection = self._open()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """A transaction: all of the block, or nothing of it."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    # --- builds
+
+    def builds(self) -> list[Build]:
+        """All builds, oldest first."""
+        rows = self._connection.execute("SELECT state FROM build ORDER BY number")
+        return [msgspec.json.decode(state, type=Build) for (state,) in rows]
+
+    def add(self, view: str, version: int, *, searched: bool, switch: bool) -> Build:
+        """A new, empty build. Inside `writing`."""
+        cursor = self._connection.execute("INSERT INTO build (state) VALUES ('')")
+        assert cursor.lastrowid is not None
+        build = Build(number=cursor.lastrowid, view=view, version=version, switch=switch)
+        name = _table(build)
+        if searched:
+            self._connection.execute(f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, key TEXT, stream TEXT)")
+            self._connection.execute(
+                f"CREATE VIRTUAL TABLE {name}_text USING fts5"
+                f"(key, content='{name}', content_rowid='id', tokenize='trigram case_sensitive 1', detail=full)"
+            )
+        else:
+            self._connection.execute(
+                f"CREATE TABLE {name} (key TEXT, stream TEXT, PRIMARY KEY (key, stream)) WITHOUT ROWID"
+            )
+        self._connection.execute(f"CREATE INDEX {name}_stream ON {name} (stream)")
+        self.save(build)
+        return build
+
+    def save(self, build: Build) -> None:
+        """Note how far a build has come. Inside `writing`."""
+        state = msgspec.json.encode(build).decode()
+        self._connection.execute("UPDATE build SET state = ? WHERE number = ?", (state, build.number))
+
+    def drop(self, build: Build) -> None:
+        """Forget a build and its entries. Inside `writing`."""
+        self._connection.execute(f"DROP TABLE IF EXISTS {_table(build)}_text")
+        self._connection.execute(f"DROP TABLE {_table(build)}")
+        self._connection.execute("DELETE FROM build WHERE number = ?", (build.number,))
+
+    # --- entries
+
+    def keys_of(self, build: Build, stream: str) -> list[str]:
+        """The keys that lead to a stream."""
+        rows = self._connection.execute(f"SELECT key FROM {_table(build)} WHERE stream = ?", (stream,))
+        return [key for (key,) in rows]
+
+    def put(self, build: Build, entries: Iterable[tuple[str, str]], *, searched: bool) -> None:
+        """Add (key, stream) pairs. Inside `writing`."""
+        name = _table(build)
+        if not searched:
+            self._connection.executemany(f"INSERT OR IGNORE INTO {name} (key, stream) VALUES (?, ?)", entries)
+            return
+        [[last]] = self._connection.execute(f"SELECT coalesce(max(id), 0) FROM {name}")
+        numbered = [(number, key, stream) for number, (key, stream) in enumerate(entries, last + 1)]
+        self._connection.executemany(f"INSERT INTO {name} (id, key, stream) VALUES (?, ?, ?)", numbered)
+        texts = [(number, key) for number, key, _ in numbered]
+        self._connection.executemany(f"INSERT INTO {name}_text (rowid, key) VALUES (?, ?)", texts)
+
+    def remove(self, build: Build, entries: Iterable[tuple[str, str]], *, searched: bool) -> None:
+        """Remove (key, stream) pairs. Inside `writing`."""
+        name = _table(build)
+        if not searched:
+            self._connection.executemany(f"DELETE FROM {name} WHERE key = ? AND stream = ?", entries)
+            return
+        for key, stream in entries:
+            found = f"SELECT id FROM {name} WHERE stream = ? AND key = ?"
+            for (number,) in self._connection.execute(found, (stream, key)).fetchall():
+                self._connection.execute(
+                    f"INSERT INTO {name}_text ({name}_text, rowid, key) VALUES ('delete', ?, ?)", (number, key)
+                )
+                self._connection.execute(f"DELETE FROM {name} WHERE id = ?", (number,))
+
+    def count(self, build: Build) -> int:
+        """How many entries a build has."""
+        [[count]] = self._connection.execute(f"SELECT count(*) FROM {_table(build)}")
+        return int(count)
+
+    def entries(self, build: Build) -> list[tuple[str, str]]:
+        """Every entry, in order: to compare a build with another, in tests and checks."""
+        return self._connection.execute(f"SELECT key, stream FROM {_table(build)} ORDER BY key, stream").fetchall()
+
+    def streams_at(self, build: Build, key: str, limit: int) -> list[str]:
+        """The streams that a key leads to, by name."""
+        found = f"SELECT stream FROM {_table(build)} WHERE key = ? ORDER BY stream LIMIT ?"
+        return [stream for (stream,) in self._connection.execute(found, (key, limit))]
+
+    def has(self, build: Build, key: str, stream: str) -> bool:
+        found = f"SELECT 1 FROM {_table(build)} WHERE key = ? AND stream = ?"
+        return self._connection.execute(found, (key, stream)).fetchone() is not None
+
+    def between(
+        self,
+        build: Build,
+        first: str,
+        last: str,
+        after: tuple[str, str],
+        limit: int,
+        *,
+        skip: int = 0,
+        down: bool = False,
+    ) -> list[tuple[str, str]]:
+        """Entries with first <= key <= last, in order or backwards, beyond `after`; `skip` of them left out."""
+        beyond = "(key, stream) < (?, ?)" if down else "(key, stream) > (?, ?)"
+        order = "DESC" if down else "ASC"
+        place = after if after != ("", "") else (LAST_KEY, "") if down else ("", "")
+        return self._connection.execute(
+            f"SELECT key, stream FROM {_table(build)} WHERE key >= ? AND key <= ? AND {beyond}"
+            f" ORDER BY key {order}, stream {order} LIMIT ? OFFSET ?",
+            (first, last, *place, limit, skip),
+        ).fetchall()
+
+    def count_between(self, build: Build, first: str, last: str) -> int:
+        """How many entries `between` would give of all."""
+        [[count]] = self._connection.execute(
+            f"SELECT count(*) FROM {_table(build)} WHERE key >= ? AND key <= ?", (first, last)
+        )
+        return int(count)
+
+    def search(self, build: Build, text: str, limit: int) -> list[tuple[str, str]]:
+        """Up to `limit` entries whose key holds a text of at least three characters, in no order."""
+        assert len(text) >= SEARCH_CHARACTERS_MIN
+        name, phrase = _table(build), '"' + text.replace('"', '""') + '"'
+        return self._connection.execute(
+            f"SELECT {name}.key, {name}.stream FROM {name}_text JOIN {name} ON {name}.id = {name}_text.rowid"
+            f" WHERE {name}_text MATCH ? LIMIT ?",
+            (phrase, limit),
+        ).fetchall()
+
+
+def _table(build: Build) -> str:
+    return f"entry_{build.number}"
+
+
+def last_with(prefix: str) -> str:
+    """The last key that begins with a prefix."""
+    return prefix + "\U0010ffff"

@@ -1,0 +1,94 @@
+"""Asking a view: the index gives candidates, each is resolved, and only what still holds is shown."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from node.limits import SEARCH_HITS_MAX
+from node.views.folding import fold
+from node.views.index import LAST_KEY, SEARCH_CHARACTERS_MIN
+from node.views.state import state_of
+from node.views.view import Row, View, ViewFailed
+from node.views.views import Views, key_of
+from replication.errors import Invalid, TooLarge
+from replication.queries import contains
+from replication.snapshot import Snapshot
+
+Place = tuple[str, str]
+"""Where an entry stands: (key, stream)."""
+BEGINNING: Place = ("", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One row of an answer, and the stream that it is of."""
+
+    stream: str
+    row: Row
+
+
+def page(
+    views: Views, snapshot: Snapshot, name: str, first: str, last: str | None, after: Place, limit: int
+) -> tuple[list[Hit], Place | None]:
+    """Up to `limit` rows with first <= key <= last, by (key, stream), beyond `after`; and where the next page starts.
+
+    Raises: UnknownView; ViewBuilding.
+    """
+    with views.reading(name) as (view, build, index):
+        until = LAST_KEY if last is None else key_of(view, last)
+        entries = index.between(build, key_of(view, first), until, after, limit + 1)
+    following = entries[limit - 1] if len(entries) > limit else None
+    return list(resolve(view, snapshot, entries[:limit])), following
+
+
+def search(
+    views: Views, snapshot: Snapshot, name: str, text: str, after: Place, limit: int
+) -> tuple[list[Hit], Place | None]:
+    """The same, of rows whose key holds a text.
+
+    Raises: Invalid, where the view is not searched, or the text is too short; TooLarge, where too many hold it.
+    """
+    with views.reading(name) as (view, build, index):
+        if not view.searched:
+            raise Invalid("q", f"view {name!r} is looked up by key, or from and to")
+        found = candidates(index.search(build, check_text(text), SEARCH_HITS_MAX + 1))
+    entries = [entry for entry in sorted(found) if entry > after]
+    following = entries[limit - 1] if len(entries) > limit else None
+    hits = resolve(view, snapshot, entries[:limit])
+    return [hit for hit in hits if fold(text) in key_of(view, hit.row.key)], following
+
+
+def check_text(text: str) -> str:
+    """The text folded, if it is long enough to search for. Raises: Invalid."""
+    folded = fold(text)
+    if len(folded) < SEARCH_CHARACTERS_MIN:
+        raise Invalid("q", f"has fewer than {SEARCH_CHARACTERS_MIN} characters")
+    return folded
+
+
+def candidates(entries: list[Place]) -> list[Place]:
+    """What a search found, if it is not too much. Raises: TooLarge."""
+    if len(entries) > SEARCH_HITS_MAX:
+        raise TooLarge(f"more than {SEARCH_HITS_MAX} entries hold this text; search for a longer one")
+    return entries
+
+
+def resolve(view: View, snapshot: Snapshot, entries: Iterable[Place]) -> Iterable[Hit]:
+    """What these entries show now; nothing where the stream has changed since, and does not give them any more."""
+    derived: dict[str, list[Row]] = {}
+    for key, stream in entries:
+        if view.members:
+            row = snapshot.stream(stream)
+            if row is not None and not row.opaque and contains(snapshot, row, view.members, key):
+                yield Hit(stream, Row(key))
+            continue
+        if stream not in derived:
+            derived[stream] = _derive(view, snapshot, stream)
+        yield from (Hit(stream, row) for row in derived[stream] if key_of(view, row.key) == key)
+
+
+def _derive(view: View, snapshot: Snapshot, stream: str) -> list[Row]:
+    state = state_of(snapshot, stream)
+    try:
+        return [] if state is None else view.derive(state)
+    except ViewFailed:
+        return []

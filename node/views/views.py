@@ -1,0 +1,467 @@
+"""The views of one node: they follow the log in arrival order, are built anew beside the old, and are switched.
+
+A build begins with a scan: every stream as it is now, a piece at a time, while writes go on. What was held when the
+scan began is its watermark; from there it follows the log, and projects again each stream that an event touched.
+That is right whatever the scan saw, since a row depends on a stream's state alone, and projecting it twice changes
+nothing. Entries and watermark move in one transaction, so a node that is killed goes on where it was.
+
+Builds that stand at the same place move together. Those that serve go first, and every piece is short: queries and
+writes come in between.
+"""
+
+import logging
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import trio
+
+from crdt.operations import Add, Delete, Remove
+from crdt.version_vector import VersionVector, includes
+from node.limits import (
+    VIEW_EVENTS_A_PIECE,
+    VIEW_FAILURES_LOGGED,
+    VIEW_MEMBERS_A_PIECE,
+    VIEW_STREAMS_A_PIECE,
+    WAIT_DEFAULT_S,
+)
+from node.views.folding import KEY_CHARACTERS_MAX, fold
+from node.views.index import Build, Index
+from node.views.state import MOVED_FROM, state_of, state_of_row
+from node.views.view import View, ViewFailed, ViewsRefused, check_together
+from replication import tables
+from replication.errors import Refused
+from replication.event import Body
+from replication.event_codec import decode_body, decode_header
+from replication.queries import contains, live_members, missing
+from replication.replica import Replica
+from replication.snapshot import Snapshot
+from replication.stream_name import is_prefix
+from replication.tables import StreamRow
+
+log = logging.getLogger("atoll.views")
+
+Load = Callable[[], Sequence[View]]
+"""Gives all definitions there are now; asked again when a view is to be rebuilt. Raises: ViewsRefused."""
+
+
+@dataclass(slots=True)
+class Touched:
+    """What events did to a stream. Shape: `elements` are (set, element); `deleted`: any of it may be gone."""
+
+    elements: set[tuple[str, str]] = field(default_factory=set)
+    deleted: bool = False
+
+
+class UnknownView(Refused):
+    """No view of this name, or no build of this number."""
+
+
+class ViewBuilding(Refused):
+    """The view is being built for the first time."""
+
+
+class ViewBehind(Refused):
+    """A view does not show everything that was asked for yet. Shape: seq wanted, by origin."""
+
+    def __init__(self, name: str, missing: VersionVector, held: VersionVector) -> None:
+        super().__init__(f"view {name!r} does not show everything that was asked for yet")
+        self.missing = missing
+        self.held = held
+
+
+class ViewsUnusable(Refused):
+    """The definitions, loaded again, cannot be used; those from before stay."""
+
+
+class ViewBusy(Refused):
+    """What was asked of a build cannot be done in its state."""
+
+
+class Views:
+    """Every view, and the builds of each."""
+
+    def __init__(self, replica: Replica, directory: Path, load: Load) -> None:
+        """Open the index, and begin to build what is not there.
+
+        Raises: ViewsRefused, where the definitions cannot be used.
+        """
+        self._replica = replica
+        self._load = load
+        self._views: dict[tuple[str, int], View] = {}
+        self._take_definitions(load())
+        self._index = Index(directory)
+        self._builds: list[Build] = []
+        self._progress = trio.Event()
+        self._failures_logged = 0
+        with self._healing():
+            self._open()
+
+    def _take_definitions(self, views: Sequence[View]) -> None:
+        check_together(views)
+        self._views |= {(view.name, view.version): view for view in views}
+
+    def _open(self) -> None:
+        self._builds = self._index.builds()
+        if not all(includes(self._replica.vector, build.vector) for build in self._builds):
+            log.warning(
+                "views show events that the store does not hold: it was restored or replaced; building them anew"
+            )
+            self._index.start_anew()
+            self._builds = []
+        for name, version in self._newest().items():
+            serving = self._serving(name)
+            followed = serving is not None and (name, serving.version) in self._views
+            begun = any(build.view == name and build.version == version for build in self._builds)
+            if not (followed or begun):
+                self._start(name, version, switch=True)
+
+    def _newest(self) -> dict[str, int]:
+        """The highest version of each view that there is a definition of."""
+        return dict(sorted(self._views))
+
+    def _serving(self, name: str) -> Build | None:
+        return next((build for build in self._builds if build.view == name and build.serving), None)
+
+    def _start(self, name: str, version: int, *, switch: bool) -> Build:
+        with self._index.writing():
+            view = self._views[name, version]
+            build = self._index.add(name, version, searched=view.searched, switch=switch)
+            mirror = self._replica.mirror
+            build.vector, build.position = mirror.vector, mirror.position
+            self._index.save(build)
+        self._builds.append(build)
+        return build
+
+    @contextmanager
+    def _healing(self) -> Iterator[None]:
+        """What is damaged is built anew: the log has everything. A full disk, say, is waited for instead."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                self._builds = self._index.builds()
+                raise
+            log.warning("the views' index cannot be used (%s); building it anew from the log", error)
+            self._index.start_anew()
+            self._builds = []
+            self._open()
+
+    def close(self) -> None:
+        self._index.close()
+
+    # --- following the log
+
+    def step(self) -> bool:
+        """Do one short piece of work, where there is some; whether there was."""
+        worked = True
+        with self._healing():
+            first, *others = self._groups() or [[]]
+            worked = self._advance(first)
+            if others:
+                worked = self._advance(others[-1]) or worked
+        if worked:
+            self._progress.set()
+            self._progress = trio.Event()
+        return worked
+
+    def _groups(self) -> list[list[Build]]:
+        """Builds that stand at the same place; what serves first, and what has come least far last."""
+        groups: dict[object, list[Build]] = {}
+        for build in self._builds:
+            if (build.view, build.version) in self._views:
+                place = (build.scanning, tuple(sorted(build.vector.items())))
+                groups.setdefault(place, []).append(build)
+        return sorted(
+            groups.values(),
+            key=lambda group: (not any(build.serving for build in group), group[0].scanning is not None,
+                               -group[0].position),
+        )  # fmt: skip
+
+    def _advance(self, group: list[Build]) -> bool:
+        if not group:
+            return False
+        if group[0].scanning is None and includes(group[0].vector, self._replica.vector):
+            return self._settle(group)
+        with self._replica.read() as snapshot, self._index.writing():
+            if group[0].scanning is None:
+                self._follow(group, snapshot)
+            else:
+                self._scan(group, snapshot)
+            for build in group:
+                self._index.save(build)
+        return True
+
+    def _settle(self, group: list[Build]) -> bool:
+        """Those that were to serve as soon as they show everything, do; whether there were any."""
+        due = [build for build in group if build.switch and not build.serving]
+        for build in due:
+            self.switch(build.view, build.number)
+        return bool(due)
+
+    def _follow(self, group: list[Build], snapshot: Snapshot) -> None:
+        vector, position = dict(group[0].vector), group[0].position
+        touched: dict[str, Touched] = {}
+        for count, row in enumerate(missing(snapshot, vector)):
+            header = decode_header(row.encoded.header)
+            if count >= VIEW_EVENTS_A_PIECE and header.index == 0:
+                break
+            vector[header.origin], position = header.seq, row.position
+            _touch(touched, header.stream, decode_body(header, row.encoded.body))
+        for stream in list(touched):
+            self._touch_what_it_was_split_off(snapshot, stream, touched)
+        self._project(group, snapshot, touched)
+        for build in group:
+            build.vector, build.position = vector, position
+
+    @staticmethod
+    def _touch_what_it_was_split_off(snapshot: Snapshot, stream: str, touched: dict[str, Touched]) -> None:
+        row = snapshot.stream(stream)
+        if row is not None and MOVED_FROM in row.stored:
+            for _, _, _, whole in row.stored[MOVED_FROM]:
+                if isinstance(whole, str):
+                    touched.setdefault(whole, Touched())
+
+    def _project(self, group: list[Build], snapshot: Snapshot, touched: dict[str, Touched]) -> None:
+        """Have the entries of these streams be what their state gives."""
+        for build in group:
+            view = self._views[build.view, build.version]
+            added: list[tuple[str, str]] = []
+            gone: list[tuple[str, str]] = []
+            for stream, touch in touched.items():
+                if not stream.startswith(view.streams):
+                    continue
+                if view.members:
+                    self._project_members(build, view, snapshot, stream, touch, added, gone)
+                else:
+                    before = set(self._index.keys_of(build, stream))
+                    now = self._keys(build, view, snapshot, stream)
+                    added += [(key, stream) for key in now - before]
+                    gone += [(key, stream) for key in before - now]
+            self._index.remove(build, gone, searched=view.searched)
+            self._index.put(build, added, searched=view.searched)
+
+    def _project_members(
+        self,
+        build: Build,
+        view: View,
+        snapshot: Snapshot,
+        stream: str,
+        touch: Touched,
+        added: list[tuple[str, str]],
+        gone: list[tuple[str, str]],
+    ) -> None:
+        row = snapshot.stream(stream)
+        keys = {element for name, element in touch.elements if name == view.members}
+        if touch.deleted:
+            keys |= set(self._index.keys_of(build, stream))
+        for element in keys:
+            found = row is not None and not row.opaque and contains(snapshot, row, view.members, element)
+            (added if found else gone).append((element, stream))
+
+    def _keys(self, build: Build, view: View, snapshot: Snapshot, stream: str) -> set[str]:
+        state = state_of(snapshot, stream)
+        if state is None:
+            return set()
+        try:
+            return {key_of(view, row.key) for row in view.derive(state)}
+        except ViewFailed as failure:
+            build.failures += 1
+            if self._failures_logged < VIEW_FAILURES_LOGGED:
+                self._failures_logged += 1
+                log.error("%s", failure)
+            return set()
+
+    # --- the first scan
+
+    def _scan(self, group: list[Build], snapshot: Snapshot) -> None:
+        """Take in the next streams, or the next members of a large set."""
+        assert group[0].scanning is not None
+        start, member = group[0].scanning
+        views = [(build, self._views[build.view, build.version]) for build in group]
+        entries: dict[int, list[tuple[str, str]]] = {build.number: [] for build in group}
+        seen = size = 0
+        place: tuple[str, str] | None = None
+        for key, data in snapshot.walk("streams", start.encode()):
+            name = key.decode()
+            if seen >= VIEW_STREAMS_A_PIECE or size >= VIEW_MEMBERS_A_PIECE:
+                place = (name, "")
+                break
+            if is_prefix(name) or not any(name.startswith(view.streams) for _, view in views):
+                continue
+            seen += 1
+            row = tables.decode_stream(data, snapshot.numbers)
+            if row.opaque or not row.exists:
+                continue
+            if not member:
+                self._scan_state(views, snapshot, name, row, entries)
+            for build, view in views:
+                if view.members and name.startswith(view.streams):
+                    room = max(1, VIEW_MEMBERS_A_PIECE - size)
+                    some = list(islice(live_members(snapshot, row, view.members, member), room + 1))
+                    size += len(some)
+                    if len(some) > room:
+                        place = (name, some.pop()[0])
+                    entries[build.number] += [(element, name) for element, live in some if live]
+            if place is not None:
+                break
+            member = ""
+        for build, view in views:
+            self._index.put(build, entries[build.number], searched=view.searched)
+            build.scanning = place
+            build.streams += seen - (place is not None and place[1] != "")
+
+    def _scan_state(
+        self,
+        views: list[tuple[Build, View]],
+        snapshot: Snapshot,
+        name: str,
+        row: StreamRow,
+        entries: dict[int, list[tuple[str, str]]],
+    ) -> None:
+        state = None
+        for build, view in views:
+            if not view.members and name.startswith(view.streams):
+                state = state or state_of_row(snapshot, name, row)
+                try:
+                    entries[build.number] += {(key_of(view, found.key), name) for found in view.derive(state)}
+                except ViewFailed as failure:
+                    build.failures += 1
+                    log.error("%s", failure)
+
+    # --- what operators do
+
+    def builds(self) -> Iterable[tuple[View | None, Build]]:
+        """Every build, and its definition where there is one."""
+        return [(self._views.get((build.view, build.version)), build) for build in self._builds]
+
+    def count(self, build: Build) -> int:
+        """How many entries a build has."""
+        return self._index.count(build)
+
+    def rebuild(self, name: str) -> Build:
+        """Load the definitions again, and build the newest version of a view beside the one that serves.
+
+        Raises: UnknownView; ViewBusy, where one is being built; ViewsUnusable.
+        """
+        try:
+            self._take_definitions(self._load())
+        except ViewsRefused as error:
+            raise ViewsUnusable(str(error)) from None
+        version = self._newest().get(name)
+        if version is None:
+            raise UnknownView(f"there is no view {name!r}")
+        if any(build.view == name and build.scanning is not None for build in self._builds):
+            raise ViewBusy(f"view {name!r} is being built already")
+        with self._healing():
+            return self._start(name, version, switch=self._serving(name) is None)
+        raise ViewBusy("the views are being built anew")
+
+    def switch(self, name: str, number: int) -> Build:
+        """Have another build serve, from one query to the next; the one before goes on following.
+
+        Raises: UnknownView; ViewBusy, where it does not show yet what the serving one shows.
+        """
+        build = self._build(name, number)
+        serving = self._serving(name)
+        if (name, build.version) not in self._views:
+            raise ViewBusy(f"version {build.version} of view {name!r} is not loaded, so it does not follow the log")
+        if build.scanning is not None or (serving is not None and not includes(build.vector, serving.vector)):
+            raise ViewBusy(f"build {number} of view {name!r} has not caught up with what serves; ask again soon")
+        with self._index.writing():
+            if serving is not None:
+                serving.serving = False
+                self._index.save(serving)
+            build.serving, build.switch = True, False
+            self._index.save(build)
+        return build
+
+    def drop(self, name: str, number: int) -> None:
+        """Forget a build that does not serve. Raises: UnknownView; ViewBusy."""
+        build = self._build(name, number)
+        if build.serving:
+            raise ViewBusy(f"build {number} of view {name!r} serves; switch to another one first")
+        with self._index.writing():
+            self._index.drop(build)
+        self._builds.remove(build)
+
+    def _build(self, name: str, number: int) -> Build:
+        for build in self._builds:
+            if build.view == name and build.number == number:
+                return build
+        known = [build.number for build in self._builds if build.view == name]
+        raise UnknownView(f"view {name!r} has no build {number}; it has {known}" if known else f"no view {name!r}")
+
+    # --- reading
+
+    def serving(self, name: str) -> tuple[View, Build]:
+        """What answers for a view.
+
+        Raises: UnknownView; ViewBuilding, where it was never built.
+        """
+        build = self._serving(name)
+        if build is not None:
+            view = self._views.get((name, build.version)) or self._views[name, self._newest()[name]]
+            return view, build
+        if not any(view == name for view, _ in self._views):
+            raise UnknownView(f"there is no view {name!r}")
+        reached = max((one.streams for one in self._builds if one.view == name), default=0)
+        raise ViewBuilding(f"view {name!r} is being built: {reached} streams so far; ask again soon")
+
+    @contextmanager
+    def reading(self, name: str) -> Iterator[tuple[View, Build, Index]]:
+        """The index, to ask for candidates: what it gives is to be resolved before it is shown.
+
+        Raises: UnknownView; ViewBuilding, where there is nothing to ask yet, or not any more.
+        """
+        healed = True
+        with self._healing():
+            yield (*self.serving(name), self._index)
+            healed = False
+        if healed:
+            raise ViewBuilding(f"view {name!r} was damaged and is being built anew; ask again soon")
+
+    async def wait_for(self, name: str, vector: VersionVector, seconds: float = WAIT_DEFAULT_S) -> None:
+        """Wait until a view shows everything in the vector.
+
+        Raises: ViewBehind, when the time is up; UnknownView; ViewBuilding.
+        """
+        with trio.move_on_after(seconds):
+            while True:
+                try:
+                    shown = includes(self.serving(name)[1].vector, vector)
+                except ViewBuilding:
+                    shown = False
+                if shown:
+                    return
+                await self._progress.wait()
+        held = self.serving(name)[1].vector
+        if not includes(held, vector):
+            missed = {origin: seq for origin, seq in vector.items() if seq > held.get(origin, 0)}
+            raise ViewBehind(name, missed, {origin: held.get(origin, 0) for origin in missed})
+
+
+def is_damage(error: sqlite3.DatabaseError) -> bool:
+    """Whether the file is not what was written, rather than that the disk is full or busy."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+    if code == sqlite3.SQLITE_READONLY_DBMOVED:
+        return True
+    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+
+
+def key_of(view: View, key: str) -> str:
+    """A key as the index has it."""
+    folded = fold(key) if view.folded else key
+    return folded if view.searched else folded[:KEY_CHARACTERS_MAX]
+
+
+def _touch(touched: dict[str, Touched], stream: str, body: Body | None) -> None:
+    touch = touched.setdefault(stream, Touched())
+    for operation in (body and body.operations) or ():
+        if isinstance(operation, Delete):
+            touch.deleted = True
+        elif isinstance(operation, Add | Remove):
+            touch.elements.add((operation.field, operation.element))
