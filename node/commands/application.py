@@ -29,9 +29,16 @@ for name, module, summary in (
     ("status", "status", "Regions, vectors and lag, as nodes see them."),
     ("load", "load", "Replay an event file into regions, carrying tokens."),
     ("verify", "verify", "Check a store against its own log."),
+    ("history", "history", "Who changed a stream, when and where, and what lost."),
+    ("conflicts", "history", "What waits to be mended: lost writes, contested names, fields written after a split."),
     ("bench", "bench", "Figures, each with its floor from the same run, and peers beside it."),
 ):
     app.command(f"node.commands.{module}:{name}", name=name, help=summary)
+for name, summary in (  # each has commands of its own
+    ("views", "A node's views: list them, build one anew beside what serves, switch, drop."),
+    ("streams", "Move fields between streams: split some off, or join them again."),
+):
+    app.command(f"node.commands.{name}:app", name=name, help=summary)
 # The one name that points up: the command line is where everything meets, and it is imported only when it is called.
 app.command(
     "simulations.command:simulate", name="simulate", help="Do to a simulated cluster what may happen to a real one."

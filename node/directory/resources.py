@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import reduce
 from typing import Any
 
 from scim2_models import NotFoundException, Resource, ResponseParameters, TooManyException
@@ -11,13 +12,13 @@ from scim2_models import NotFoundException, Resource, ResponseParameters, TooMan
 from crdt.dot import Dot
 from crdt.hybrid_clock import milliseconds
 from crdt.operations import JSON
-from crdt.version_vector import VersionVector
+from crdt.version_vector import VersionVector, join
 from node.directory.mapping import Fields, fields_of, to_document
 from node.directory.names import DELETED, GROUPS, MEMBERS, USERS, is_resource, member_element, member_stream
 from node.directory.schema import GROUP, USER, provider
 from node.limits import SCIM_MEMBERS_SHOWN_MAX
 from node.views.query import BEGINNING, page
-from node.views.state import MOVED_FROM, registers_of, state_of
+from node.views.state import MOVED_FROM, parts_of, registers_of, state_of
 from node.views.view import State
 from node.views.views import Views
 from replication.errors import Invalid
@@ -36,22 +37,27 @@ VARIANT_BYTES = 4
 
 @dataclass(slots=True)
 class Found:
-    """A resource as it was read. Shape: `members` maps elements to displayNames; None where they were not read."""
+    """A resource as it was read.
+
+    Shape: `parts` holds the state of its stream, and of those that were split off it. `members` maps elements to
+    displayNames; None where they were not read.
+    """
 
     stream: str
     kind: str
     state: State
     fields: Fields
     row: StreamRow
-    token: str
+    parts: dict[str, VersionVector]
     created: datetime
     modified: datetime
     members: dict[str, str] | None = None
     groups: list[dict[str, Any]] | None = None
 
     @property
-    def vector(self) -> VersionVector:
-        return self.row.vector
+    def token(self) -> str:
+        """The state of all of its parts."""
+        return format_token(self.stream, reduce(join, self.parts.values()))
 
 
 def stream_of(kind: str, identity: str) -> str:
@@ -80,16 +86,17 @@ def read(snapshot: Snapshot, kind: str, stream: str) -> Found | None:
         return None
     row = snapshot.stream(stream)
     assert row is not None
-    fields = fields_of(state, kind)
-    created, modified = _times(snapshot, row)
-    return Found(stream, kind, state, fields, row, format_token(stream, row.vector), created, modified)
+    parts: dict[str, VersionVector] = {stream: row.vector}
+    parts.update((name, part.vector) for part, name in parts_of(snapshot, stream, registers_of(row)))
+    created, modified = _times(snapshot, row, parts)
+    return Found(stream, kind, state, fields_of(state, kind), row, parts, created, modified)
 
 
-def _times(snapshot: Snapshot, row: StreamRow) -> tuple[datetime, datetime]:
-    """When a stream's first and last events were stamped."""
+def _times(snapshot: Snapshot, row: StreamRow, parts: Mapping[str, VersionVector]) -> tuple[datetime, datetime]:
+    """When a resource's first and last events were stamped."""
     first = next(timestamp for timestamp, _ in snapshot.history(row.number))
     last = first
-    for origin, seq in row.vector.items():
+    for origin, seq in (entry for vector in parts.values() for entry in vector.items()):
         stored = snapshot.event(Dot(origin, seq))
         assert stored is not None, f"{origin}.{seq} is in a vector and not in the log"
         last = max(last, decode_header(stored.encoded.header).timestamp)

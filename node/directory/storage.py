@@ -5,7 +5,7 @@ differs is set, added or removed, with the context of what was seen, so that wha
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from scim2_models import (
 )
 from scim2_server.storage import AsyncScimStorage, SearchPage
 
-from crdt.operations import Add, Delete, Operation, Remove, Set
+from crdt.operations import JSON, Add, Delete, Operation, Remove, Set
 from crdt.version_vector import VersionVector
 from node.directory.claims import EXTERNAL_ID, USER_NAME, claims_on, compared, has
 from node.directory.mapping import Fields, difference, fields_of, to_fields
@@ -33,11 +33,11 @@ from node.directory.search import Search
 from node.limits import CLAIM_TRIES, WAIT_DEFAULT_S
 from node.service import Node
 from node.views.query import BEGINNING, page
-from node.views.state import state_of
+from node.views.state import moved_to, state_of
 from node.views.view import State
 from node.views.views import ViewBehind, ViewBuilding
 from replication.command import Command, Draft, Written
-from replication.errors import ConditionFailed, Refused
+from replication.errors import ConditionFailed, Refused, UnknownStream
 from replication.queries import contains, resolve_past
 from replication.snapshot import Snapshot
 
@@ -144,7 +144,7 @@ class DirectoryStorage(AsyncScimStorage):
         if not operations:
             operations = (Set("externalId", None),)  # a group of nothing at all
         try:
-            await self._write(stream, kind, operations, fields, None, absent=(stream,))
+            await self._write(stream, kind, [Draft(stream, operations)], fields, absent=(stream,))
         except ConditionFailed:
             raise ConflictException(detail="this request has created a resource before, which is gone") from None
         return await self._shown(kind, identity)
@@ -168,24 +168,48 @@ class DirectoryStorage(AsyncScimStorage):
 
     def _before(self, seen: Found, context: VersionVector) -> Fields:
         """The resource as the client says that it saw it: what others changed since is not its to undo."""
+        registers: dict[str, JSON] = {}
+        sets: dict[str, tuple[str, ...]] = {}
         with refusals(), self.node.replica.read() as snapshot:
-            _, answer = resolve_past(snapshot, seen.stream, vector=context)
-        fields = fields_of(State(seen.stream, answer.registers, answer.sets), seen.kind)
+            for part in seen.parts:
+                try:
+                    _, answer = resolve_past(snapshot, part, vector=context)
+                except UnknownStream:
+                    continue
+                registers |= answer.registers
+                sets |= answer.sets
+        fields = fields_of(State(seen.stream, registers, sets), seen.kind)
         if seen.kind == GROUP:
-            fields.sets[MEMBERS] = set(answer.sets.get(MEMBERS, ()))
+            fields.sets[MEMBERS] = set(sets.get(MEMBERS, ()))
         return fields
 
     async def change(self, seen: Found, operations: tuple[Operation, ...], wanted: Fields) -> Resource[Any]:
         """Write operations to a resource that was read, and give it as it is then."""
-        context = seen.vector if self.asking.context is None else self.asking.context
         if operations:
-            try:
-                await self._write(
-                    seen.stream, seen.kind, operations, wanted, context, expect=seen.vector if self.exactly else None
-                )
-            except ConditionFailed:
-                raise PreconditionFailedException(detail="the resource is not in the expected state") from None
+            await self._write_seen(seen, self._drafts(seen, operations), wanted)
         return await self._shown(seen.kind, seen.state.name)
+
+    def _drafts(self, seen: Found, operations: tuple[Operation, ...]) -> list[Draft]:
+        """One event a stream: of the resource, and of what was split off it."""
+        by_stream: dict[str, list[Operation]] = {}
+        for operation in operations:
+            part = None if isinstance(operation, Delete) else moved_to(seen.state.registers, operation.field)
+            by_stream.setdefault(part if part in seen.parts else seen.stream, []).append(operation)
+        context = self.asking.context
+        return [
+            Draft(stream, tuple(here), context=seen.parts[stream] if context is None else context)
+            for stream, here in by_stream.items()
+        ]
+
+    async def _write_seen(
+        self, seen: Found, drafts: list[Draft], wanted: Fields, then: Sequence[Command] = ()
+    ) -> None:
+        """Write to a resource that was read; at the state that was read, where the client asks for that."""
+        expect = dict(seen.parts) if self.exactly else {}
+        try:
+            await self._write(seen.stream, seen.kind, drafts, wanted, expect=expect, then=then)
+        except ConditionFailed:
+            raise PreconditionFailedException(detail="the resource is not in the expected state") from None
 
     async def delete(
         self, resource_type: ResourceType, resource_id: str, *, expected_version: str | None = None
@@ -197,14 +221,9 @@ class DirectoryStorage(AsyncScimStorage):
         """
         kind = _kind(resource_type)
         seen = self._seen[stream_of(kind, resource_id)]
-        clear = Command((Draft(seen.stream, (Delete(),), context=seen.vector),), actor=self.asking.actor)
-        try:
-            await self._write(
-                seen.stream, kind, (Set(DELETED, True),), Fields(), seen.vector,
-                expect=seen.vector if self.exactly else None, then=(clear,),
-            )  # fmt: skip
-        except ConditionFailed:
-            raise PreconditionFailedException(detail="the resource is not in the expected state") from None
+        marker = Draft(seen.stream, (Set(DELETED, True),), context=seen.parts[seen.stream])
+        clear = tuple(Draft(part, (Delete(),), context=vector) for part, vector in seen.parts.items())
+        await self._write_seen(seen, [marker], Fields(), then=(Command(clear, actor=self.asking.actor),))
 
     async def _shown(self, kind: str, identity: str) -> Resource[Any]:
         """A resource after a write. That it is written is not to be hidden by a view that is not ready."""
@@ -223,29 +242,32 @@ class DirectoryStorage(AsyncScimStorage):
         self,
         stream: str,
         kind: str,
-        operations: tuple[Operation, ...],
+        drafts: Sequence[Draft],
         wanted: Fields,
-        context: VersionVector | None,
         *,
-        expect: VersionVector | None = None,
+        expect: Mapping[str, VersionVector] = {},
         absent: tuple[str, ...] = (),
         then: Sequence[Command] = (),
     ) -> Written:
-        """Write a resource's event, and in the same transaction the claims that its unique values need.
+        """Write a resource's events, and in the same transaction the claims that its unique values need.
 
-        Raises: SCIMException; ConditionFailed, where the resource is not in the state that `expect` names.
+        Raises: SCIMException; ConditionFailed, where a stream is not in the state that `expect` names.
         """
         for _ in range(CLAIM_TRIES):
-            drafts = [Draft(stream, operations, context=context)]
-            states: dict[str, tuple[VersionVector, ...]] = {} if expect is None else {stream: (expect,)}
+            states: dict[str, tuple[VersionVector, ...]] = {name: (held,) for name, held in expect.items()}
+            claims: list[Draft] = []
             if kind == USER:
                 with self.node.replica.read() as snapshot:
-                    self._claim(snapshot, stream, wanted, drafts, states)
+                    self._claim(snapshot, stream, wanted, claims, states)
             with refusals():
                 command = Command(
-                    tuple(drafts), actor=self.asking.actor, expect=states, absent=absent, request=self._named()
+                    (*drafts, *claims),
+                    actor=self.asking.actor,
+                    expect=states,
+                    absent=absent,
+                    request=self._named(),
                 )
-                outcome, *_ = await self.node.submit([command, *then], _size(drafts))
+                outcome, *_ = await self.node.submit([command, *then], _size(command.drafts))
             if isinstance(outcome, Written):
                 self._writes += 1
                 return outcome

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from crdt.answer import conflicts
+from crdt.dot import Dot
 from crdt.operations import Add, Delete, Operation, Remove, Set
 from node.interface.conditions import wait_causal
 from node.interface.cursors import decode_cursor, next_link
@@ -12,6 +14,7 @@ from node.interface.request import Request
 from replication.errors import Invalid
 from replication.origin import region_of
 from replication.queries import BEGINNING, Order, StoredEvent, prefix_log, stored_event, stream_log
+from replication.snapshot import Snapshot
 from replication.stream_name import is_prefix
 from replication.tokens import format_token, parse_dot
 
@@ -23,7 +26,8 @@ async def read_events(request: Request) -> Reply:
     with request.node.replica.read() as snapshot:
         read = prefix_log if is_prefix(request.name) else stream_log
         events, following = read(snapshot, request.name, after, request.limit)
-    shown = {"events": [show_event(event) for event in events]}
+        lost = {} if is_prefix(request.name) else _lost(snapshot, request.name)
+    shown = {"events": [show_event(event, lost.get(event.header.dot)) for event in events]}
     return Reply(shown, headers=next_link(request, following and list(following)))
 
 
@@ -35,6 +39,16 @@ def _after(request: Request) -> Order:
         case [int(timestamp), str(origin), int(seq)] if min(timestamp, seq) >= 0:
             return (timestamp, origin, seq)
     raise Invalid("cursor", "is not a cursor that this node gave")
+
+
+def _lost(snapshot: Snapshot, name: str) -> dict[Dot, list[str]]:
+    """The registers whose live write lost to another one, by the event that wrote it (I10)."""
+    lost: dict[Dot, list[str]] = {}
+    row = snapshot.stream(name)
+    for field, writes in conflicts(row.registers).items() if row is not None and not row.opaque else ():
+        for write in writes:
+            lost.setdefault(write.dot, []).append(field)
+    return lost
 
 
 async def read_dot(request: Request) -> Reply:
@@ -50,8 +64,8 @@ async def read_dot(request: Request) -> Reply:
     return Reply(show_event(stored_event(row)))
 
 
-def show_event(event: StoredEvent) -> dict[str, Any]:
-    """An event as it is answered, by whatever path it is read."""
+def show_event(event: StoredEvent, lost: list[str] | None = None) -> dict[str, Any]:
+    """An event as it is answered, by whatever path it is read. Shape: `lost` names registers whose write lost."""
     header, body = event.header, event.body
     shown: dict[str, Any] = {
         "dot": str(header.dot),
@@ -63,6 +77,8 @@ def show_event(event: StoredEvent) -> dict[str, Any]:
     }
     if header.count > 1:
         shown["transaction"] = {"index": header.index, "count": header.count}
+    if lost:
+        shown["lost"] = lost
     if body is None or body.operations is None:
         return shown | {"unknown": True}
     shown |= {"actor": body.actor, **_show_operations(body.operations)}

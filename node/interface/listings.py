@@ -1,4 +1,4 @@
-"""Lists of streams: below a prefix, many at once, and those with live conflicts."""
+"""Lists of streams: below a prefix, and many at once."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ from node.interface.drafts import check_object
 from node.interface.problems import problem_of
 from node.interface.reply import Reply
 from node.interface.request import Request
-from node.interface.streams import show, show_conflicts
+from node.interface.streams import show
 from node.limits import RESOLVE_BYTES_MAX
 from replication.errors import Invalid, Refused, TooLarge
 from replication.limits import PAGE_MAX
-from replication.queries import list_conflicts, list_streams, resolve_stream, stream_row
+from replication.queries import list_streams, resolve_stream
 from replication.snapshot import Snapshot
-from replication.stream_name import check_name, check_stream, is_prefix
+from replication.stream_name import check_stream
 from replication.tokens import format_token
 
 
@@ -57,22 +57,3 @@ def resolve_or_problem(snapshot: Snapshot, name: str) -> dict[str, Any]:
         return show(resolve_stream(snapshot, name))
     except Refused as refusal:
         return {"stream": name, **problem_of(refusal).document}
-
-
-async def read_conflicts(request: Request) -> Reply:
-    """List the streams with live conflicts, both sides of each."""
-    prefix = check_name(request.query.get("prefix", ""), "prefix")
-    if not is_prefix(prefix):
-        raise Invalid("prefix", "ends with '/'")
-    await wait_causal(request)
-    with request.node.replica.read() as snapshot:
-        names, following = list_conflicts(snapshot, prefix, text_position(request), request.limit)
-        shown = [_conflicted(snapshot, name) for name in names]
-    return Reply({"conflicts": shown}, headers=next_link(request, following))
-
-
-def _conflicted(snapshot: Snapshot, name: str) -> dict[str, Any]:
-    row = stream_row(snapshot, name)
-    lost = show_conflicts(snapshot, row.registers)
-    fields = {field: {"value": row.registers[field][0].value, "lost": writes} for field, writes in lost.items()}
-    return {"stream": name, "fields": fields, "token": format_token(name, row.vector)}

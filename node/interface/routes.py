@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from node.interface import (
     changes,
+    conflicts,
     events,
     ingest,
     listings,
@@ -68,6 +69,7 @@ ROUTES: tuple[Route, ...] = (
         streams.read_stream,
         {
             "conflicts": "true adds the writes that lost",
+            "follow": "true adds the fields that were split off to other streams",
             "at": "A token of this stream, or a time: the stream as it was",
             "set": "One set, paged",
             "contains": "With set: whether it has this element",
@@ -95,7 +97,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/transactions", transactions.write_transaction, body="transaction", hot=True),
     Route("POST", "/ingest", ingest.ingest, body="lines", hot=True),
     Route("POST", "/resolve", listings.resolve_many, body="streams", hot=True),
-    Route("GET", "/conflicts", listings.read_conflicts, {"prefix": "Only below this prefix", **PAGED}),
+    Route("GET", "/conflicts", conflicts.read_conflicts, {"prefix": "Only below this prefix", **PAGED}),
     Route("GET", "/views", views.list_views),
     Route(
         "GET",

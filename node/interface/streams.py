@@ -14,6 +14,7 @@ from node.interface.moments import format_timestamp, parse_moment
 from node.interface.reply import Reply
 from node.interface.request import PATCH_TYPES, Request
 from node.interface.writing import actor_of, named, perform, written_reply
+from node.views.state import parts_of, registers_of, state_of_row
 from replication.command import Command, Draft
 from replication.errors import Invalid
 from replication.event import Source
@@ -103,9 +104,23 @@ async def read_stream(request: Request) -> Reply:
             raise Invalid("contains", "goes with set=FIELD")
         answer = resolve_stream(snapshot, request.name)
         shown = show(answer)
+        variant = ""
         if request.flag("conflicts"):
             shown["conflicts"] = show_conflicts(snapshot, answer.live)
-        return Reply(shown, token=shown["token"], variant="conflicts" if "conflicts" in shown else "")
+            variant = "conflicts"
+        if request.flag("follow"):
+            variant += _follow(snapshot, request.name, shown)
+        return Reply(shown, token=shown["token"], variant=variant)
+
+
+def _follow(snapshot: Snapshot, name: str, shown: dict[str, Any]) -> str:
+    """Add to an answer what was split off its stream; what tells this showing from others."""
+    row = existing_row(snapshot, name)
+    state = state_of_row(snapshot, name, row)
+    shown["registers"], shown["sets"] = dict(sorted(state.registers.items())), dict(sorted(state.sets.items()))
+    parts = parts_of(snapshot, name, registers_of(row))
+    shown["parts"] = {part: format_token(part, found.vector) for found, part in parts}
+    return f"|follow={sorted(shown['parts'].items())}"
 
 
 def show(answer: StreamAnswer) -> dict[str, Any]:

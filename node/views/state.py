@@ -1,14 +1,19 @@
 """A stream as views and the directory see it: resolved, together with the fields that were split off it."""
 
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+
 from crdt.operations import JSON
 from node.views.view import State
+from replication.errors import Invalid
 from replication.limits import SET_INLINE_MAX
 from replication.queries import live_members
 from replication.snapshot import Snapshot
+from replication.stream_name import check_stream
 from replication.tables import StreamRow
 
 MOVED_TO, MOVED_FROM = "moved_to", "moved_from"
-"""Registers that tie a stream to those that were split off it: {stream: patterns of fields}; and back."""
+"""Registers that tie a stream to those that were split off it: {stream: patterns of fields}; and back, for good."""
 SPLITS_FOLLOWED = 8
 
 
@@ -22,16 +27,51 @@ def state_of(snapshot: Snapshot, name: str) -> State | None:
 
 def state_of_row(snapshot: Snapshot, name: str, row: StreamRow) -> State:
     """The same, of a row that is at hand and exists."""
-    registers = registers_of(row)
-    sets = _sets(snapshot, row)
-    moved = registers.get(MOVED_TO)
-    if isinstance(moved, dict):
-        for target in list(moved)[:SPLITS_FOLLOWED]:
-            other = snapshot.stream(target)
-            if other is not None and not other.opaque and target != name:
-                registers |= {field: value for field, value in registers_of(other).items() if field != MOVED_FROM}
-                sets |= _sets(snapshot, other)
+    own = own_state(snapshot, name, row)
+    registers, sets = dict(own.registers), dict(own.sets)
+    for part, _ in parts_of(snapshot, name, registers):
+        registers |= {
+            field: value for field, value in registers_of(part).items() if field not in (MOVED_FROM, MOVED_TO)
+        }
+        sets |= _sets(snapshot, part)
     return State(name, registers, sets)
+
+
+def own_state(snapshot: Snapshot, name: str, row: StreamRow) -> State:
+    """What stands in the stream itself."""
+    return State(name, registers_of(row), _sets(snapshot, row))
+
+
+def parts_of(snapshot: Snapshot, name: str, registers: Mapping[str, JSON]) -> Iterator[tuple[StreamRow, str]]:
+    """The streams that were split off one, as its registers name them, and that know it."""
+    moved = registers.get(MOVED_TO)
+    for target in list(moved)[:SPLITS_FOLLOWED] if isinstance(moved, dict) else ():
+        try:
+            part = snapshot.stream(check_stream(target))
+        except Invalid:
+            continue
+        if part is not None and not part.opaque and registers_of(part).get(MOVED_FROM) == name:
+            yield part, target
+
+
+def moved_to(registers: Mapping[str, JSON], field: str) -> str | None:
+    """The stream that a field was split off to; None where it was not."""
+    moved = registers.get(MOVED_TO)
+    for target, patterns in moved.items() if isinstance(moved, dict) else ():
+        if isinstance(patterns, list) and any(fnmatchcase(field, str(pattern)) for pattern in patterns):
+            return target
+    return None
+
+
+def strays_of(state: State) -> State | None:
+    """What is written in fields of a stream that were split off it; None where nothing is."""
+    registers = {
+        name: value
+        for name, value in state.registers.items()
+        if name not in (MOVED_TO, MOVED_FROM) and moved_to(state.registers, name) is not None
+    }
+    sets = {name: members for name, members in state.sets.items() if moved_to(state.registers, name) is not None}
+    return State(state.stream, registers, sets) if registers or sets else None
 
 
 def registers_of(row: StreamRow) -> dict[str, JSON]:

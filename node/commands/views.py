@@ -1,0 +1,105 @@
+"""`atoll views`: what views a node has, and building, switching and dropping their builds."""
+
+import sys
+from typing import Any
+
+import trio
+from cyclopts import App
+from rich.console import Console
+from rich.table import Table
+
+from node.commands.asking import NODE, Asked, asking
+from node.commands.progress import progress_bar
+
+LOOK_S = 0.2
+
+app = App(name="views", help="A node's views: list them, build one anew beside what serves, switch, drop.")
+
+
+@app.default
+async def show(*, node: str = NODE) -> None:
+    """List the views, and how far each of their builds has come.
+
+    Parameters
+    ----------
+    node
+        The node to ask.
+    """
+    async with asking(node) as asked:
+        answer = await asked.get("/views")
+    table = Table("view", "build", "version", "state", "serves", "events behind", "entries", "failures")
+    for name, view in sorted(answer["views"].items()):
+        for build in view["builds"]:
+            state = build["state"] + (f" {build['scanned']} of {build['streams']}" if "scanned" in build else "")
+            counts = [str(build[one]) for one in ("behind", "entries", "failures")]
+            serves = "yes" if build["serving"] else ""
+            table.add_row(name, str(build["build"]), str(build["version"]), state, serves, *counts)
+    Console().print(table)
+
+
+@app.command
+async def rebuild(name: str, /, *, node: str = NODE, switch: bool = False) -> None:
+    """Load the definitions again, and build a view anew beside what serves; wait until it has caught up.
+
+    Parameters
+    ----------
+    name
+        The view.
+    node
+        The node to ask.
+    switch
+        Have it serve as soon as it can.
+    """
+    async with asking(node) as asked:
+        number = (await asked.post(f"/views/{name}", {"do": "rebuild"}))["build"]
+        with progress_bar(f"building {name}") as advance:
+            while (build := await _build(asked, name, number))["state"] != "following" or build["behind"]:
+                if "scanned" in build:
+                    advance(build["scanned"], build["streams"])
+                await trio.sleep(LOOK_S)
+        if switch and not build["serving"]:
+            await asked.post(f"/views/{name}", {"do": "switch", "build": number})
+    print(f"build {number} of view {name} has caught up" + (", and serves" if switch or build["serving"] else ""))
+    if build["failures"]:
+        print(f"its function failed on {build['failures']} streams; the node's log says how", file=sys.stderr)
+
+
+async def _build(asked: Asked, name: str, number: int) -> dict[str, Any]:
+    builds = (await asked.get("/views"))["views"][name]["builds"]
+    return next(build for build in builds if build["build"] == number)
+
+
+@app.command(name="switch")
+async def switch_to(name: str, build: int, /, *, node: str = NODE) -> None:
+    """Have another build serve, from one query to the next: a newer one, or, to roll back, the one before.
+
+    Parameters
+    ----------
+    name
+        The view.
+    build
+        The build's number, as `atoll views` lists it.
+    node
+        The node to ask.
+    """
+    async with asking(node) as asked:
+        await asked.post(f"/views/{name}", {"do": "switch", "build": build})
+    print(f"build {build} of view {name} serves")
+
+
+@app.command
+async def drop(name: str, build: int, /, *, node: str = NODE) -> None:
+    """Forget a build that does not serve.
+
+    Parameters
+    ----------
+    name
+        The view.
+    build
+        The build's number, as `atoll views` lists it.
+    node
+        The node to ask.
+    """
+    async with asking(node) as asked:
+        await asked.post(f"/views/{name}", {"do": "drop", "build": build})
+    print(f"build {build} of view {name} is dropped")
