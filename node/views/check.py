@@ -1,0 +1,43 @@
+"""Checking views: what each build holds, against what its function gives of every stream now."""
+
+from node.views.index import Build, Index
+from node.views.state import state_of_row
+from node.views.view import View, ViewFailed
+from node.views.views import key_of
+from replication import tables
+from replication.queries import live_members
+from replication.snapshot import Snapshot
+from replication.stream_name import is_prefix
+
+SHOWN_MAX = 3
+
+
+def expected(view: View, snapshot: Snapshot) -> set[tuple[str, str]]:
+    """Every entry that a view has, from nothing but the streams."""
+    entries: set[tuple[str, str]] = set()
+    for key, data in snapshot.walk("streams", view.streams.encode(), view.streams.encode()):
+        name = key.decode()
+        if is_prefix(name):
+            continue
+        row = tables.decode_stream(data, snapshot.numbers)
+        if row.opaque or not row.exists:
+            continue
+        if view.members:
+            entries |= {(element, name) for element, live in live_members(snapshot, row, view.members) if live}
+            continue
+        try:
+            rows = view.derive(state_of_row(snapshot, name, row))
+        except ViewFailed:
+            continue
+        entries |= {(key_of(view, row.key), name) for row in rows}
+    return entries
+
+
+def differences(index: Index, build: Build, view: View, snapshot: Snapshot) -> list[str]:
+    """What a build that shows everything has too much, and what too little, beside a fresh one."""
+    held, wanted = index.entries(build), expected(view, snapshot)
+    found = [f"{view.name}: build {build.number} lacks {entry}" for entry in sorted(wanted - set(held))[:SHOWN_MAX]]
+    found += [f"{view.name}: build {build.number} still has {one}" for one in sorted(set(held) - wanted)[:SHOWN_MAX]]
+    if len(held) != len(set(held)):
+        found.append(f"{view.name}: build {build.number} has entries twice")
+    return found
