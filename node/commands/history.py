@@ -4,10 +4,10 @@ import json
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from rich.console import Console
 from rich.table import Table
 
 from node.commands.asking import NODE, asking
+from node.commands.tables import print_table
 from node.errors import CommandFailed
 from replication.errors import Invalid
 from replication.stream_name import check_name, format_path
@@ -45,7 +45,7 @@ async def history(stream: str, /, *, node: str = NODE, json_output: Json = False
                 lost = ", ".join(event.get("lost", ()))
                 table.add_row(event["timestamp"], event["region"], event.get("actor", "?"), what, lost)
     if not json_output:
-        Console().print(table)
+        print_table(table)
 
 
 def describe_event(event: dict[str, Any]) -> str:
@@ -78,7 +78,7 @@ async def conflicts(prefix: str = "", /, *, node: str = NODE, json_output: Json 
             for row in () if json_output else _rows(item):
                 table.add_row(*row)
     if not json_output:
-        Console().print(table if table.row_count else "nothing waits to be mended")
+        print_table(table) if table.row_count else print("nothing waits to be mended")
 
 
 def _rows(item: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:

@@ -94,8 +94,9 @@ def _check(*names: str) -> None:
             check_stream(name)
     except Invalid as error:
         raise CommandFailed(str(error)) from None
-    if names[0] == names[1]:
-        raise CommandFailed("a stream cannot be moved to itself")
+    whole, part = sorted(names, key=len)
+    if not part.startswith(f"{whole}/"):
+        raise CommandFailed(f"what is split off a stream lies below it: {whole}/…")
 
 
 async def _read(asked: Asked, name: str) -> _Stream:

@@ -5,11 +5,11 @@ from typing import Any
 
 import trio
 from cyclopts import App
-from rich.console import Console
 from rich.table import Table
 
 from node.commands.asking import NODE, Asked, asking
 from node.commands.progress import progress_bar
+from node.commands.tables import print_table
 
 LOOK_S = 0.2
 
@@ -34,7 +34,7 @@ async def show(*, node: str = NODE) -> None:
             counts = [str(build[one]) for one in ("behind", "entries", "failures")]
             serves = "yes" if build["serving"] else ""
             table.add_row(name, str(build["build"]), str(build["version"]), state, serves, *counts)
-    Console().print(table)
+    print_table(table)
 
 
 @app.command
@@ -61,7 +61,7 @@ async def rebuild(name: str, /, *, node: str = NODE, switch: bool = False) -> No
             await asked.post(f"/views/{name}", {"do": "switch", "build": number})
     print(f"build {number} of view {name} has caught up" + (", and serves" if switch or build["serving"] else ""))
     if build["failures"]:
-        print(f"its function failed on {build['failures']} streams; the node's log says how", file=sys.stderr)
+        print(f"its function failed {build['failures']} times; the node's log says on what", file=sys.stderr)
 
 
 async def _build(asked: Asked, name: str, number: int) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from node.directory.resources import find, to_model
 from node.directory.schema import GROUP
 from node.directory.search import PAUSE_AFTER
 from node.directory.storage import DirectoryStorage
+from node.directory.tolerance import tolerated
 
 
 class DirectoryHandler(AsyncScimHandler):
@@ -47,7 +48,7 @@ class DirectoryHandler(AsyncScimHandler):
         self, resource_type: ResourceType, resource_id: str, patch_op: "PatchOp[Any]", conditions: Conditions
     ) -> Resource[Any]:
         """A PATCH; of a group's members without reading them, where it names them one by one."""
-        conditions = self._exactly(conditions)
+        conditions, patch_op = self._exactly(conditions), tolerated(patch_op)
         parts = group_patch.split(patch_op) if resource_type.name == GROUP else None
         if parts is None:
             return await super().patch_resource(resource_type, resource_id, patch_op, conditions)

@@ -1,5 +1,7 @@
 """Checking views: what each build holds, against what its function gives of every stream now."""
 
+from collections.abc import Sequence
+
 from node.views.index import Build, Index
 from node.views.state import state_of_row
 from node.views.view import View, ViewFailed
@@ -10,6 +12,18 @@ from replication.snapshot import Snapshot
 from replication.stream_name import is_prefix
 
 SHOWN_MAX = 3
+
+
+def check(index: Index, views: Sequence[View], snapshot: Snapshot) -> tuple[int, list[str]]:
+    """Check every build that shows all that a snapshot holds: how many those were, and what is wrong with them."""
+    known = {(view.name, view.version): view for view in views}
+    checked, found = 0, []
+    for build in index.builds():
+        view = known.get((build.view, build.version))
+        if view is not None and build.scanning is None and build.vector == snapshot.vector:
+            checked += 1
+            found += differences(index, build, view, snapshot)
+    return checked, found
 
 
 def expected(view: View, snapshot: Snapshot) -> set[tuple[str, str]]:

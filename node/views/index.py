@@ -78,6 +78,20 @@ class Index:
             raise
         return connection
 
+    @classmethod
+    def to_read(cls, directory: Path) -> "Index | None":
+        """The database of a node that may be running, to look at; None where there is none that can be read."""
+        file = directory / DIRECTORY / FILE
+        index = cls.__new__(cls)
+        index._directory = directory / DIRECTORY
+        try:
+            index._connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)
+            index._connection.execute("BEGIN")
+            index.builds()
+        except (sqlite3.DatabaseError, msgspec.DecodeError):
+            return None
+        return index
+
     def _discard(self) -> None:
         shutil.rmtree(self._directory, ignore_errors=True)
 

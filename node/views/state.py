@@ -43,15 +43,25 @@ def own_state(snapshot: Snapshot, name: str, row: StreamRow) -> State:
 
 
 def parts_of(snapshot: Snapshot, name: str, registers: Mapping[str, JSON]) -> Iterator[tuple[StreamRow, str]]:
-    """The streams that were split off one, as its registers name them, and that know it."""
+    """The streams that were split off one, as its registers name them, and that know it; they lie below it."""
     moved = registers.get(MOVED_TO)
     for target in list(moved)[:SPLITS_FOLLOWED] if isinstance(moved, dict) else ():
         try:
-            part = snapshot.stream(check_stream(target))
+            part = snapshot.stream(check_stream(target)) if target.startswith(f"{name}/") else None
         except Invalid:
             continue
         if part is not None and not part.opaque and registers_of(part).get(MOVED_FROM) == name:
             yield part, target
+
+
+def wholes_of(snapshot: Snapshot, part: str) -> Iterator[str]:
+    """The streams above one from which something was split off: their state may show what this one holds."""
+    whole = part
+    while "/" in whole:
+        whole = whole.rpartition("/")[0]
+        row = snapshot.stream(whole)
+        if row is not None and MOVED_TO in row.stored:
+            yield whole
 
 
 def moved_to(registers: Mapping[str, JSON], field: str) -> str | None:

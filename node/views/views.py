@@ -30,7 +30,7 @@ from node.limits import (
 )
 from node.views.folding import KEY_CHARACTERS_MAX, fold
 from node.views.index import Build, Index
-from node.views.state import MOVED_FROM, state_of, state_of_row
+from node.views.state import state_of, state_of_row, wholes_of
 from node.views.view import View, ViewFailed, ViewsRefused, check_together
 from replication import tables
 from replication.errors import Refused
@@ -114,10 +114,18 @@ class Views:
             self._builds = []
         for name, version in self._newest().items():
             serving = self._serving(name)
-            followed = serving is not None and (name, serving.version) in self._views
-            begun = any(build.view == name and build.version == version for build in self._builds)
-            if not (followed or begun):
-                self._start(name, version, switch=True)
+            if serving is None or (name, serving.version) not in self._views:
+                self._have_successor(name, version)
+
+    def _have_successor(self, name: str, version: int) -> None:
+        """Have the newest version of a view serve as soon as it can: nothing else does, or can follow the log."""
+        begun = [build for build in self._builds if build.view == name and build.version == version]
+        if not begun:
+            self._start(name, version, switch=True)
+            return
+        with self._index.writing():
+            begun[-1].switch = True
+            self._index.save(begun[-1])
 
     def _newest(self) -> dict[str, int]:
         """The highest version of each view that there is a definition of."""
@@ -211,19 +219,11 @@ class Views:
                 break
             vector[header.origin], position = header.seq, row.position
             _touch(touched, header.stream, decode_body(header, row.encoded.body))
-        for stream in list(touched):
-            self._touch_what_it_was_split_off(snapshot, stream, touched)
+        for stream in [whole for part in touched for whole in wholes_of(snapshot, part)]:
+            touched.setdefault(stream, Touched())
         self._project(group, snapshot, touched)
         for build in group:
             build.vector, build.position = vector, position
-
-    @staticmethod
-    def _touch_what_it_was_split_off(snapshot: Snapshot, stream: str, touched: dict[str, Touched]) -> None:
-        row = snapshot.stream(stream)
-        if row is not None and MOVED_FROM in row.stored:
-            for _, _, _, whole in row.stored[MOVED_FROM]:
-                if isinstance(whole, str):
-                    touched.setdefault(whole, Touched())
 
     def _project(self, group: list[Build], snapshot: Snapshot, touched: dict[str, Touched]) -> None:
         """Have the entries of these streams be what their state gives."""
@@ -384,6 +384,8 @@ class Views:
         build = self._build(name, number)
         if build.serving:
             raise ViewBusy(f"build {number} of view {name!r} serves; switch to another one first")
+        if self._serving(name) is None:
+            raise ViewBusy(f"nothing serves view {name!r} yet; build {number} may be what is to")
         with self._index.writing():
             self._index.drop(build)
         self._builds.remove(build)

@@ -53,6 +53,8 @@ class Cluster:
     links: dict[tuple[str, str], Link] = field(default_factory=dict)
     proxies: dict[tuple[str, str], int] = field(default_factory=dict)
     processes: dict[str, "subprocess.Popen[str]"] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
+    modules: Path | None = None
 
     @property
     def urls(self) -> dict[str, str]:
@@ -65,8 +67,9 @@ class Cluster:
         with log:
             self.processes[region] = subprocess.Popen(  # noqa: ASYNC220  # it outlives this function
                 [*ATOLL, "serve", "--region", region, "--data", str(self.directory / region),
-                 "--listen", f"{HOST}:{self.ports[region]}", "--gossip-interval-ms", "200", *peers],
+                 "--listen", f"{HOST}:{self.ports[region]}", "--gossip-interval-ms", "200", *peers, *self.options],
                 stdout=log, stderr=log, text=True, cwd=ROOT,
+                env=os.environ | ({"PYTHONPATH": str(self.modules)} if self.modules else {}),
             )  # fmt: skip
         with trio.fail_after(20):
             while not await self.ready(region):
@@ -149,13 +152,15 @@ class Cluster:
 
 
 @asynccontextmanager
-async def running(directory: Path) -> AsyncIterator[Cluster]:
+async def running(
+    directory: Path, options: tuple[str, ...] = (), modules: Path | None = None
+) -> AsyncIterator[Cluster]:
     """Three regions, each linked to both others; at the end all stores are verified."""
     async with (
         trio.open_nursery() as nursery,
         httpx.AsyncClient(timeout=30, trust_env=False) as client,
     ):
-        cluster = Cluster(directory, client)
+        cluster = Cluster(directory, client, options=options, modules=modules)
         for caller in REGIONS:
             for peer in REGIONS:
                 if caller != peer:

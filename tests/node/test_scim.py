@@ -86,7 +86,7 @@ async def check_views(served: Served) -> None:
 async def test_a_user_comes_back_as_it_was_written(workplace: Path) -> None:
     async with serving(workplace) as served:
         directory = Directory(served)
-        written = {
+        written: dict[str, Any] = {
             "externalId": "42",
             "name": {"givenName": "Barbara", "familyName": "Jensen"},
             "active": True,
@@ -376,7 +376,7 @@ async def test_pages_by_index_and_by_cursor_are_the_list(workplace: Path, by: st
         directory = Directory(served)
         for number in range(11):
             await directory.user(f"u{number:02}", **({"title": f"t{number % 3}"} if number % 4 else {}))
-        sorting = {"sortBy": by} | ({"sortOrder": order} if order else {})
+        sorting: dict[str, Any] = {"sortBy": by} | ({"sortOrder": order} if order else {})
         whole = [one["userName"] for one in (await directory.ask("GET", "/Users", **sorting))["Resources"]]
         assert len(whole) == 11
         if by == "userName":

@@ -1,0 +1,522 @@
+"""Views: they follow the log, are built beside the old, survive being killed, and show what streams resolve to."""
+
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from crdt.operations import JSON
+from node.directory.builtin_views import BUILTIN
+from node.views.check import differences
+from node.views.folding import fold
+from node.views.index import DIRECTORY, FILE, Index
+from node.views.view import Row, State, View, ViewsRefused, check_together
+from node.views.views import ViewBusy, Views
+from replication.limits import SET_INLINE_MAX
+from tests.helpers import Node
+from tests.node.test_scim import check_views
+from tests.serving import Served, serving
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@given(st.text())
+def test_folding_twice_is_folding_once(text: str) -> None:
+    assert fold(fold(text)) == fold(text)
+
+
+def test_what_a_person_would_call_the_same_folds_alike() -> None:
+    assert fold("Müller") == fold("MU\u0308LLER")
+    assert fold("Straße") == fold("STRASSE")
+    assert fold("ﬁ") == fold("FI")
+    assert fold("é") != fold("e")
+
+
+# --- definitions
+
+
+def nothing(state: State) -> list[Row]:
+    return []
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"name": "Bad Name"}, "a name is of"),
+        ({"version": 0}, "count from 1"),
+        ({"streams": "users"}, "ends with"),
+        ({"rows": None}, "either rows or members"),
+        ({"members": "m"}, "either rows or members"),
+        ({"columns": ("no column",)}, "not a column's name"),
+    ],
+)
+def test_definitions_that_cannot_be_used_are_refused(options: dict[str, Any], why: str) -> None:
+    with pytest.raises(ViewsRefused, match=why):
+        View(**{"name": "v", "version": 1, "streams": "users/", "rows": nothing, **options})
+
+
+def test_a_column_is_of_one_prefix_s_streams() -> None:
+    users = View(name="a", version=1, streams="users/", rows=nothing, columns=("email", "n"))
+    accounts = View(name="b", version=1, streams="accounts/", rows=nothing, columns=("email",))
+    with pytest.raises(
+        ViewsRefused, match="'a' and 'b' both fill column 'email', from 'users/' and from 'accounts/'"
+    ):
+        check_together([users, accounts])
+    with pytest.raises(ViewsRefused, match="twice in version 1"):
+        check_together([users, users])
+    check_together([users, View(name="a", version=2, streams="users/", rows=nothing, columns=("email",))])
+    check_together(BUILTIN)
+
+
+def titles(state: State) -> Iterator[Row]:
+    if state.text("title"):
+        yield Row(state.text("title"), {"title": state.text("title").upper()})
+
+
+def broken(state: State) -> Iterator[Row]:
+    yield Row("x" if state.name != "bad" else 1 / 0)  # type: ignore[arg-type]  # what an operator may write
+
+
+TITLES = View(name="titles", version=1, streams="users/", rows=titles, columns=("title",))
+EVERYBODY = View(name="everybody", version=1, streams="groups/", members="members", folded=False)
+SEARCHED = View(name="searched", version=1, streams="users/", rows=titles, columns=("title",), searched=True)
+THREE = (TITLES, EVERYBODY, SEARCHED)
+
+
+class Following:
+    """A replica with views that a test moves by hand, and can kill."""
+
+    def __init__(self, node: Node, views: tuple[View, ...] = THREE) -> None:
+        self.node = node
+        self.definitions = views
+        self.views = self._open()
+
+    def _open(self) -> Views:
+        return Views(self.node.replica, self.node.directory, lambda: self.definitions)
+
+    def finish(self) -> None:
+        while self.views.step():
+            pass
+
+    def restart(self) -> None:
+        """As after a kill: what was not committed is gone."""
+        self.views.close()
+        self.views = self._open()
+
+    def check(self) -> None:
+        """Every build shows everything, and is as a fresh one would be."""
+        self.finish()
+        with self.node.replica.read() as snapshot:
+            for view, build in self.views.builds():
+                assert view is not None
+                assert build.scanning is None
+                assert build.vector == snapshot.vector
+                assert differences(self.views._index, build, view, snapshot) == []
+
+    def serving(self, name: str) -> int:
+        return self.views.serving(name)[1].number
+
+
+@pytest.fixture
+def following(node: Callable[..., Node]) -> Iterator[Callable[..., Following]]:
+    made: list[Following] = []
+
+    def make(**options: Any) -> Following:
+        made.append(Following(node("eu"), **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.check()
+        one.views.close()
+
+
+STREAMS = ("users/1", "users/2", "users/2/part", "groups/1", "groups/2")
+
+
+def write_something(node: Node, draw: random.Random) -> None:
+    """One event, of any kind."""
+    stream, kind = draw.choice(STREAMS), draw.randrange(6)
+    if kind == 0:
+        node.write(stream, delete=True)
+    elif kind == 1:
+        node.write(stream, set={"moved_from": draw.choice(("users/2", "users/1", None))})
+    elif kind == 2:
+        moved: JSON = {"users/2/part": ["t*"]} if draw.randrange(2) else None
+        node.write("users/2", set={"moved_to": moved})
+    elif kind == 3:
+        node.write(stream, remove={"members": [f"m{draw.randrange(6)}"]})
+    elif kind == 4:
+        node.write(stream, add={"members": [f"m{draw.randrange(6)}"]})
+    else:
+        node.write(stream, set={"title": draw.choice(("Guide", "guide", "Pilot", "Tour guide", None))})
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@given(seed=st.integers(min_value=0, max_value=1 << 30))
+@example(seed=112)  # a part that was given to another stream showed on where it was
+def test_killed_anywhere_views_end_as_a_fresh_build(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+    draw = random.Random(seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("node.views.views.VIEW_EVENTS_A_PIECE", draw.choice((1, 3, 64)))
+        patch.setattr("node.views.views.VIEW_STREAMS_A_PIECE", draw.choice((1, 2, 64)))
+        patch.setattr("node.views.views.VIEW_MEMBERS_A_PIECE", draw.choice((1, 2, 2_000)))
+        node = Node(tmp_path_factory.mktemp("views") / "eu", "eu", seed=seed)
+        following = Following(node)
+        put = Index.put
+        fuse = [draw.randrange(1, 12)]
+
+        def dies(*arguments: Any, **options: Any) -> None:
+            put(*arguments, **options)
+            fuse[0] -= 1
+            if not fuse[0]:
+                raise Killed
+
+        patch.setattr(Index, "put", dies)
+        for _ in range(40):
+            action = draw.randrange(10)
+            try:
+                if action < 5:
+                    write_something(node, draw)
+                elif action < 7:
+                    following.views.step()
+                elif action == 7:
+                    following.restart()
+                elif action == 8:
+                    following.views.rebuild(draw.choice(THREE).name)
+                else:
+                    view, build = draw.choice(list(following.views.builds()))
+                    assert view is not None
+                    draw.choice((following.views.switch, following.views.drop))(build.view, build.number)
+            except ViewBusy:
+                continue
+            except Killed:
+                fuse[0] = draw.randrange(1, 12)
+                following.restart()
+        patch.setattr(Index, "put", put)
+        following.check()
+        following.views.close()
+        node.close()
+
+
+def test_a_rebuild_is_beside_the_old_and_can_be_rolled_back(following: Callable[..., Following]) -> None:
+    one = following()
+    one.node.write("users/1", set={"title": "Guide"})
+    one.finish()
+    old = one.serving("titles")
+    one.node.write("users/2", set={"title": "Pilot"})
+    new = one.views.rebuild("titles").number
+    with pytest.raises(ViewBusy, match="is being built already"):
+        one.views.rebuild("titles")
+    with pytest.raises(ViewBusy, match="has not caught up"):
+        one.views.switch("titles", new)
+    assert one.serving("titles") == old
+    one.finish()
+    assert one.serving("titles") == old, "an operator switches"
+    one.views.switch("titles", new)
+    assert one.serving("titles") == new
+    with pytest.raises(ViewBusy, match="serves; switch to another one first"):
+        one.views.drop("titles", new)
+    one.node.write("users/3", set={"title": "Late"})
+    one.finish()
+    one.views.switch("titles", old)
+    assert one.serving("titles") == old
+    one.check()
+    one.views.drop("titles", new)
+    one.restart()
+    assert [build.number for _, build in one.views.builds() if build.view == "titles"] == [old]
+
+
+def test_a_new_version_is_built_beside_the_old_one_s_and_takes_over_where_the_old_is_gone(
+    following: Callable[..., Following],
+) -> None:
+    one = following()
+    one.node.write("users/1", set={"title": "Guide"})
+    one.finish()
+    two = View(name="titles", version=2, streams="users/", rows=titles, columns=("title",))
+    one.definitions = (*THREE, two)
+    assert one.views.rebuild("titles").version == 2
+    one.finish()
+    assert one.views.serving("titles")[1].version == 1
+    one.definitions = (two, EVERYBODY, SEARCHED)
+    one.restart()
+    one.finish()
+    assert one.views.serving("titles")[1].version == 2, "nobody can follow with the old one any more"
+    [old] = [build.number for _, build in one.views.builds() if build.view == "titles" and not build.serving]
+    one.views.drop("titles", old)
+
+
+@pytest.mark.parametrize("damage", ["gone", "nonsense", "torn", "another format"])
+def test_what_is_lost_or_damaged_is_built_anew_from_the_log(following: Callable[..., Following], damage: str) -> None:
+    one = following()
+    for number in range(200):
+        one.node.write(f"users/{number}", set={"title": f"title {number}"})
+    one.finish()
+    one.views.close()
+    file = one.node.directory / DIRECTORY / FILE
+    if damage == "gone":
+        shutil.rmtree(file.parent)
+    elif damage == "nonsense":
+        file.write_bytes(b"nonsense" * 1000)
+    elif damage == "torn":
+        data = bytearray(file.read_bytes())
+        data[8192:16384] = bytes(8192)
+        file.write_bytes(data)
+    else:
+        with sqlite3.connect(file) as connection:
+            connection.execute("PRAGMA user_version = 77")
+        connection.close()
+    one.views = one._open()
+    one.check()
+    assert one.serving("titles")
+
+
+def test_a_directory_that_is_removed_under_a_running_node_is_built_anew(following: Callable[..., Following]) -> None:
+    one = following()
+    one.node.write("users/1", set={"title": "Guide"})
+    one.finish()
+    shutil.rmtree(one.node.directory / DIRECTORY)
+    for number in range(2, 300):
+        one.node.write(f"users/{number}", set={"title": f"title {number}"})
+        one.finish()
+    one.restart()
+    one.check()
+
+
+def test_a_store_that_was_rolled_back_takes_its_views_along(following: Callable[..., Following]) -> None:
+    one = following()
+    one.node.write("users/1", set={"title": "Guide"})
+    copy = one.node.directory / "copy"
+    one.node.replica.close()
+    shutil.copyfile(one.node.directory / "data.mdb", copy)
+    one.node.replica = one.node.reopen()
+    one.views.close()
+    one.views = one._open()
+    one.node.write("users/2", set={"title": "Pilot"})
+    one.finish()
+    one.views.close()
+    one.node.replica.close()
+    shutil.copyfile(copy, one.node.directory / "data.mdb")
+    one.node.replica = one.node.reopen()
+    one.views = one._open()
+    one.check()
+
+
+def test_a_view_that_fails_on_a_stream_goes_on_with_the_others(
+    following: Callable[..., Following], caplog: pytest.LogCaptureFixture
+) -> None:
+    one = following(views=(View(name="broken", version=1, streams="users/", rows=broken),))
+    one.node.write("users/good", set={"n": 1})
+    one.node.write("users/bad", set={"n": 1})
+    one.finish()
+    one.node.write("users/bad", set={"n": 2})
+    one.finish()
+    [(_, build)] = one.views.builds()
+    assert build.failures == 3, "in the scan, and for each of its two events"
+    assert "view 'broken' version 1 failed on 'users/bad': ZeroDivisionError" in caplog.text
+
+
+def test_a_set_larger_than_a_piece_is_scanned_in_pieces(
+    following: Callable[..., Following], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.views.views.VIEW_MEMBERS_A_PIECE", 100)
+    one = following()
+    one.finish()
+    one.node.write("groups/big", add={"members": [f"m{number}" for number in range(SET_INLINE_MAX + 500)]})
+    one.node.write("groups/small", add={"members": ["m1"]})
+    one.finish()
+    one.views.rebuild("everybody")
+    pieces = 0
+    while one.views.step():
+        pieces += 1
+        one.node.write("groups/big", remove={"members": [f"m{pieces}"]}) if pieces < 10 else None
+    assert pieces > 15
+
+
+# --- over HTTP
+
+
+async def wait_built(served: Served, name: str) -> dict[str, Any]:
+    with trio.fail_after(10):
+        while True:
+            view: dict[str, Any] = (await served.read("/views"))["views"][name]
+            if all(build["state"] == "following" and not build["behind"] for build in view["builds"]):
+                return view
+            await trio.sleep(0.01)
+
+
+async def test_rows_by_key_range_and_text(workplace: Path) -> None:
+    async with serving(workplace) as served:
+        for name in ("Anna", "andré", "Berta"):
+            await served.write(f"users/{name}", set={"userName": name, "displayName": f"{name} Müller"})
+        exact = await served.read("/views/users-by-name?key=ANDRÉ")
+        assert exact["rows"] == [
+            {"key": "andré", "stream": "users/andré", "columns": {"userName": "andré", "displayName": "andré Müller"}}
+        ]
+        assert [row["key"] for row in (await served.read("/views/users-by-name?from=a&to=anz"))["rows"]] == [
+            "andré",
+            "Anna",
+        ]
+        assert [row["key"] for row in (await served.read("/views/users-by-name?from=anna"))["rows"]] == [
+            "Anna",
+            "Berta",
+        ]
+        assert len((await served.read("/views/users-search?q=MÜLL"))["rows"]) == 3
+        first = await served.client.get("/views/users-by-name?limit=2")
+        assert [row["key"] for row in first.json()["rows"]] == ["andré", "Anna"]
+        second = await served.read(first.links["next"]["url"])
+        assert [row["key"] for row in second["rows"]] == ["Berta"]
+        pages = await served.client.get("/views/users-search?q=müller&limit=2")
+        assert len((await served.read(pages.links["next"]["url"]))["rows"]) == 1
+        again = await served.client.get(
+            "/views/users-by-name?limit=2", headers={"if-none-match": first.headers["etag"]}
+        )
+        assert again.status_code == 304
+        await served.write("users/Anna", set={"userName": "Zoe"})
+        assert (await served.read("/views/users-by-name?key=anna"))["rows"] == []
+        await check_views(served)
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "field"),
+    [
+        ("/views/nothing", 404, None),
+        ("/views/", 404, None),
+        ("/views/users?key=a&q=b", 400, "key"),
+        ("/views/users?q=abc", 400, "q"),
+        ("/views/users-search?q=ab", 400, "q"),
+        ("/views/users?cursor=x", 400, "cursor"),
+        ("/views/users?limit=0", 400, "limit"),
+        ("/views/users?what=1", 400, "what"),
+    ],
+)
+async def test_what_cannot_be_asked_is_said(workplace: Path, path: str, status: int, field: str | None) -> None:
+    async with serving(workplace) as served:
+        await trio.sleep(0.05)
+        answer = await served.client.get(path)
+        assert (answer.status_code, answer.json().get("field")) == (status, field), answer.text
+
+
+async def test_a_view_is_forced_to_a_token(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(workplace) as served:
+        await served.write("users/1", set={"userName": "anna"})
+        await served.read("/views/users-by-name?key=anna")
+        monkeypatch.setattr(Views, "step", lambda self: False)
+        written = await served.write("users/2", set={"userName": "berta"})
+        headers = {"causal-after": written["token"], "prefer": "wait=0.05"}
+        refused = await served.client.get("/views/users-by-name?key=berta", headers=headers)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert refused.json()["missing"] == {served.node.replica.origin: {"wanted": 2, "held": 1}}
+        shown = await served.client.get("/views/users-by-name?key=anna")
+        assert shown.json()["watermark"].endswith(".1"), "what it shows, and how much that is"
+        monkeypatch.undo()
+        served.node.wake()
+        assert len((await served.read("/views/users-by-name?key=berta", headers))["rows"]) == 1
+
+
+async def test_an_index_narrows_and_the_query_resolves(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(workplace) as served:
+        await served.write("users/1", set={"userName": "anna"})
+        await served.write("groups/1", add={"members": ["1"]})
+        await served.read("/views/users-by-name?key=anna")
+        await served.read("/views/groups-of?key=1")
+        monkeypatch.setattr(Views, "step", lambda self: False)
+        monkeypatch.setattr("node.views.views.WAIT_DEFAULT_S", 0.05)
+        await served.write("users/1", set={"userName": "berta"})
+        await served.write("groups/1", remove={"members": ["1"]})
+        monkeypatch.setattr("node.interface.views.have_shown", _at_once)
+        assert (await served.read("/views/users-by-name?key=anna"))["rows"] == []
+        assert (await served.read("/views/groups-of?key=1"))["rows"] == []
+        monkeypatch.undo()
+        served.node.wake()
+        await check_views(served)
+
+
+async def _at_once(*_: Any) -> None:
+    """Do not wait for a view that stands still."""
+
+
+PEOPLE = """
+    from node.views.view import Row, View
+
+    def rows(state):
+        if state.text("userName"):
+            yield Row(state.text("userName"){change}, {{"initial": state.text("userName")[0].upper()}})
+
+    VIEWS = [View(name="people", version={version}, streams="users/", rows=rows, columns=("initial",))]
+"""
+
+
+async def test_a_view_of_the_operator_s_own_is_added_changed_and_rolled_back(
+    workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "atoll_test_people.py"
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("sys.dont_write_bytecode", True)  # two versions in one second have one bytecode file
+    module.write_text(textwrap.dedent(PEOPLE.format(version=1, change="")))
+    async with serving(workplace, views=["atoll_test_people"]) as served:
+        await served.write("users/1", set={"userName": "berta"})
+        shown = await served.read("/views/people?key=berta")
+        assert shown["rows"] == [{"key": "berta", "stream": "users/1", "columns": {"initial": "B"}}]
+        module.write_text(textwrap.dedent(PEOPLE.format(version=2, change="[::-1]")))
+        asked = await served.client.post("/views/people", json={"do": "rebuild"})
+        new = asked.json()["build"]
+        view = await wait_built(served, "people")
+        assert len((await served.read("/views/people?key=berta"))["rows"]) == 1
+        assert (await served.client.post("/views/people", json={"do": "switch", "build": new})).status_code == 200
+        assert len((await served.read("/views/people?key=berta"))["rows"]) == 0
+        assert len((await served.read("/views/people?key=atreb"))["rows"]) == 1
+        old = view["serving"]
+        assert (await served.client.post("/views/people", json={"do": "switch", "build": old})).status_code == 200
+        assert len((await served.read("/views/people?key=berta"))["rows"]) == 1
+        module.write_text("VIEWS = [")
+        broken = await served.client.post("/views/people", json={"do": "rebuild"})
+        assert broken.status_code == 422
+        assert "atoll_test_people" in broken.json()["detail"]
+        assert len((await served.read("/views/people?key=berta"))["rows"]) == 1
+        for body, status in (
+            ({"do": "dance"}, 400), ({"do": "switch"}, 400), ({"do": "switch", "build": 99}, 404),
+            ({"do": "drop", "build": old}, 409),
+        ):  # fmt: skip
+            assert (await served.client.post("/views/people", json=body)).status_code == status, body
+        await check_views(served)
+
+
+def verified(directory: Path) -> tuple[int, str]:
+    """What `atoll verify` says of a store that a process has open: this one."""
+    done = subprocess.run(
+        [sys.executable, "-m", "node", "verify", directory], capture_output=True, text=True, cwd=ROOT
+    )
+    return done.returncode, done.stdout
+
+
+def test_verify_looks_at_views_too(following: Callable[..., Following]) -> None:
+    one = following(views=BUILTIN)
+    one.node.write("users/1", set={"userName": "anna"})
+    one.finish()
+    status, said = verified(one.node.directory)
+    assert (status, f"{len(BUILTIN)} views: clean" in said) == (0, True), said
+    with one.views.reading("users-by-name") as (_, build, index), index.writing():
+        index.put(build, [("berta", "users/1")], searched=False)
+        index.remove(build, [("anna", "users/1")], searched=False)
+    status, said = verified(one.node.directory)
+    assert status == 1
+    assert "lacks ('anna', 'users/1')" in said
+    assert "still has ('berta', 'users/1')" in said
+    one.views.rebuild("users-by-name")
+    one.finish()
+    one.views.switch("users-by-name", max(build.number for _, build in one.views.builds()))
+    one.views.drop("users-by-name", build.number)
