@@ -101,8 +101,14 @@ def resolve_stream(snapshot: Snapshot, name: str) -> StreamAnswer:
 
 def live_members(snapshot: Snapshot, row: StreamRow, field: str, start: str = "") -> Iterator[tuple[str, bool]]:
     """A set's element rows in UTF-8 order, and whether each is a member; dead rows come until they are purged."""
-    for element, additions in snapshot.members(row, field, start):
-        yield element, bool(removed(additions, row.cleared))
+    number = row.field_numbers.get(field)
+    if number is None:
+        return
+    below = tables.field_key(row.number, number)
+    for key, data in snapshot.walk("elements", below + start.encode(), below):
+        # A row that no delete can have left dead is live: it is there only as long as it has additions.
+        live = not row.cleared or bool(removed(tables.decode_additions(data, snapshot.numbers), row.cleared))
+        yield tables.element_from_key(key), live
 
 
 def page_set(snapshot: Snapshot, row: StreamRow, field: str, start: str, limit: int) -> tuple[list[str], str | None]:

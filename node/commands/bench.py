@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from node.bench import directory as identity
 from node.bench import embedded, exchange, http, streams
 from node.bench.figure import Figure, dump, show
 from node.bench.peers import Rates, measure
@@ -20,6 +21,7 @@ BENCHMARKS: dict[str, tuple[Callable[[Path], Iterator[Figure]], str]] = {
     "ingest": (streams.ingest, "streams of writes (1 minute)"),
     "catch-up": (exchange.catch_up, "a new region takes in a million events (5 minutes)"),
     "lag": (exchange.lag, "how far a region lags while clients write (1 minute)"),
+    "directory": (identity.directory, "100,000 users, 2,000 groups: views, look-ups, SCIM (1 minute)"),
     "sets": (embedded.sets, "a set at 1,000 and at 1,000,000 members (2 minutes)"),
     "growth": (embedded.growth, "cost and memory from 100,000 to 5,000,000 events (10 minutes)"),
 }
@@ -28,7 +30,8 @@ BENCHMARKS: dict[str, tuple[Callable[[Path], Iterator[Figure]], str]] = {
 def bench(
     *names: str, peers: bool = False, json: bool = False, plot: Path | None = None, data: Path | None = None
 ) -> int:
-    """Measure, and print a table: append, write, read, requests, ingest, catch-up, lag, sets, growth.
+    """Measure, and print a table: append, write, read, requests, ingest, catch-up, lag, directory, sets,
+    growth.
 
     Each figure stands beside its floor, measured in the same run: what nothing that does the same on this machine and
     these libraries could beat. What counts is the ratio; absolute figures are the machine's.

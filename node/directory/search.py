@@ -22,8 +22,8 @@ from node.directory.schema import GROUP, USER
 from node.limits import SCIM_EXAMINED_MAX, SCIM_MEMBERS_SHOWN_MAX, SEARCH_HITS_MAX
 from node.views.folding import fold
 from node.views.index import LAST_KEY, last_with
+from node.views.projection import key_of
 from node.views.query import candidates
-from node.views.views import key_of
 from replication.errors import TooLarge
 from replication.queries import contains
 from replication.snapshot import Snapshot

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from node.views.index import Build, Index
+from node.views.projection import key_of
 from node.views.state import state_of_row
 from node.views.view import View, ViewFailed
-from node.views.views import key_of
 from replication import tables
 from replication.queries import live_members
 from replication.snapshot import Snapshot

@@ -28,7 +28,7 @@ LAST_KEY = "\U0010ffff" * 2
 class Build(msgspec.Struct, kw_only=True):
     """One version of a view, as it is being built, or follows the log.
 
-    Shape: `scanning` is the place (stream, member) that the first scan has reached; None once it is through.
+    Shape: `scanning` is the place (stream, build, member) that the first scan has reached; None once it is through.
     `vector` and `position` are the watermark: everything up to it shows. `streams` counts those that were scanned.
     """
 
@@ -37,7 +37,7 @@ class Build(msgspec.Struct, kw_only=True):
     version: int
     serving: bool = False
     switch: bool = False
-    scanning: tuple[str, str] | None = ("", "")
+    scanning: tuple[str, int, str] | None = ("", 0, "")
     position: int = 0
     vector: VersionVector = {}
     streams: int = 0
@@ -45,7 +45,7 @@ class Build(msgspec.Struct, kw_only=True):
 
 
 class Index:
-    """The open database. Everything is done in trio's thread, one transaction at a time."""
+    """The open database. Everything is done in trio's thread."""
 
     def __init__(self, directory: Path) -> None:
         """Open it, making it anew where it is absent, of another format, or cannot be read."""
@@ -62,6 +62,8 @@ class Index:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA cache_size = -32000")
+            connection.execute("PRAGMA wal_autocheckpoint = 2000")
             [[found]] = connection.execute("PRAGMA user_version")
             [[tables]] = connection.execute("SELECT count(*) FROM sqlite_master")
             wanted = INDEX_FORMAT << 8 | FEATURE_LEVEL
@@ -102,19 +104,34 @@ class Index:
         self._connection = self._open()
 
     def close(self) -> None:
+        """Keep what was written, and close."""
+        self.commit()
         self._connection.close()
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """A transaction: all of the block, or nothing of it."""
-        self._connection.execute("BEGIN IMMEDIATE")
+        """Write; what fails takes everything since the last commit with it.
+
+        Reads see it at once: they are this connection's. A commit costs as much as hundreds of entries, so several
+        blocks share one.
+        """
+        if not self._connection.in_transaction:
+            self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
-            self._connection.execute("COMMIT")
         except BaseException:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            self.roll_back()
             raise
+
+    def commit(self) -> None:
+        """Have what was written outlive this process."""
+        if self._connection.in_transaction:
+            self._connection.execute("COMMIT")
+
+    def roll_back(self) -> None:
+        """Forget what was not committed."""
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
 
     # --- builds
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from node.limits import SEARCH_HITS_MAX
 from node.views.folding import fold
 from node.views.index import LAST_KEY, SEARCH_CHARACTERS_MIN
+from node.views.projection import key_of
 from node.views.state import state_of
 from node.views.view import Row, View, ViewFailed
-from node.views.views import Views, key_of
+from node.views.views import Views
 from replication.errors import Invalid, TooLarge
 from replication.queries import contains
 from replication.snapshot import Snapshot

@@ -8,7 +8,7 @@ large the set is.
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from crdt.operations import JSON
@@ -68,8 +68,10 @@ class View:
     columns: tuple[str, ...] = ()
     folded: bool = True
     searched: bool = False
+    _allowed: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_allowed", frozenset(self.columns))
         if not NAME.fullmatch(self.name):
             raise ViewsRefused(f"view {self.name!r}: a name is of a-z, 0-9 and '-', and starts with a letter")
         if self.version < 1:
@@ -89,15 +91,15 @@ class View:
         """
         assert self.rows is not None
         try:
-            rows = [Row(str(row.key), dict(row.columns)) for row in self.rows(state)]
+            rows = list(self.rows(state))
         except Exception as error:  # the operator's code: whatever it raises is its own mistake, and said so
             raise ViewFailed(self, state.stream, f"{type(error).__name__}: {error}") from error
         for row in rows:
-            unknown = row.columns.keys() - set(self.columns)
-            if unknown:
-                raise ViewFailed(
-                    self, state.stream, f"it gives the columns {sorted(unknown)}, which it does not name"
-                )
+            if type(row) is not Row or type(row.key) is not str:
+                raise ViewFailed(self, state.stream, "it gives what is no Row with a text as its key")
+            if row.columns and not self._allowed.issuperset(row.columns):
+                unknown = sorted(set(row.columns) - set(self.columns))
+                raise ViewFailed(self, state.stream, f"it gives the columns {unknown}, which it does not name")
         return rows
 
 

@@ -13,47 +13,25 @@ import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 import trio
 
-from crdt.operations import Add, Delete, Remove
 from crdt.version_vector import VersionVector, includes
 from node.limits import (
-    VIEW_EVENTS_A_PIECE,
-    VIEW_FAILURES_LOGGED,
-    VIEW_MEMBERS_A_PIECE,
-    VIEW_STREAMS_A_PIECE,
+    VIEW_PIECES_A_COMMIT,
     WAIT_DEFAULT_S,
 )
-from node.views.folding import KEY_CHARACTERS_MAX, fold
 from node.views.index import Build, Index
-from node.views.state import state_of, state_of_row, wholes_of
-from node.views.view import View, ViewFailed, ViewsRefused, check_together
-from replication import tables
+from node.views.projection import Projection
+from node.views.view import View, ViewsRefused, check_together
 from replication.errors import Refused
-from replication.event import Body
-from replication.event_codec import decode_body, decode_header
-from replication.queries import contains, live_members, missing
 from replication.replica import Replica
-from replication.snapshot import Snapshot
-from replication.stream_name import is_prefix
-from replication.tables import StreamRow
 
 log = logging.getLogger("atoll.views")
 
 Load = Callable[[], Sequence[View]]
 """Gives all definitions there are now; asked again when a view is to be rebuilt. Raises: ViewsRefused."""
-
-
-@dataclass(slots=True)
-class Touched:
-    """What events did to a stream. Shape: `elements` are (set, element); `deleted`: any of it may be gone."""
-
-    elements: set[tuple[str, str]] = field(default_factory=set)
-    deleted: bool = False
 
 
 class UnknownView(Refused):
@@ -96,7 +74,8 @@ class Views:
         self._index = Index(directory)
         self._builds: list[Build] = []
         self._progress = trio.Event()
-        self._failures_logged = 0
+        self._projection = Projection(lambda: self._index)
+        self._pieces = 0
         with self._healing():
             self._open()
 
@@ -126,6 +105,7 @@ class Views:
         with self._index.writing():
             begun[-1].switch = True
             self._index.save(begun[-1])
+        self._index.commit()
 
     def _newest(self) -> dict[str, int]:
         """The highest version of each view that there is a definition of."""
@@ -141,6 +121,7 @@ class Views:
             mirror = self._replica.mirror
             build.vector, build.position = mirror.vector, mirror.position
             self._index.save(build)
+        self._index.commit()
         self._builds.append(build)
         return build
 
@@ -151,6 +132,7 @@ class Views:
             yield
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
+                self._index.roll_back()
                 self._builds = self._index.builds()
                 raise
             log.warning("the views' index cannot be used (%s); building it anew from the log", error)
@@ -171,6 +153,10 @@ class Views:
             worked = self._advance(first)
             if others:
                 worked = self._advance(others[-1]) or worked
+            self._pieces += 1
+            if not worked or self._pieces >= VIEW_PIECES_A_COMMIT:
+                self._index.commit()
+                self._pieces = 0
         if worked:
             self._progress.set()
             self._progress = trio.Event()
@@ -194,11 +180,12 @@ class Views:
             return False
         if group[0].scanning is None and includes(group[0].vector, self._replica.vector):
             return self._settle(group)
+        pairs = [(build, self._views[build.view, build.version]) for build in group]
         with self._replica.read() as snapshot, self._index.writing():
             if group[0].scanning is None:
-                self._follow(group, snapshot)
+                self._projection.follow(pairs, snapshot)
             else:
-                self._scan(group, snapshot)
+                self._projection.scan(pairs, snapshot)
             for build in group:
                 self._index.save(build)
         return True
@@ -209,128 +196,6 @@ class Views:
         for build in due:
             self.switch(build.view, build.number)
         return bool(due)
-
-    def _follow(self, group: list[Build], snapshot: Snapshot) -> None:
-        vector, position = dict(group[0].vector), group[0].position
-        touched: dict[str, Touched] = {}
-        for count, row in enumerate(missing(snapshot, vector)):
-            header = decode_header(row.encoded.header)
-            if count >= VIEW_EVENTS_A_PIECE and header.index == 0:
-                break
-            vector[header.origin], position = header.seq, row.position
-            _touch(touched, header.stream, decode_body(header, row.encoded.body))
-        for stream in [whole for part in touched for whole in wholes_of(snapshot, part)]:
-            touched.setdefault(stream, Touched())
-        self._project(group, snapshot, touched)
-        for build in group:
-            build.vector, build.position = vector, position
-
-    def _project(self, group: list[Build], snapshot: Snapshot, touched: dict[str, Touched]) -> None:
-        """Have the entries of these streams be what their state gives."""
-        for build in group:
-            view = self._views[build.view, build.version]
-            added: list[tuple[str, str]] = []
-            gone: list[tuple[str, str]] = []
-            for stream, touch in touched.items():
-                if not stream.startswith(view.streams):
-                    continue
-                if view.members:
-                    self._project_members(build, view, snapshot, stream, touch, added, gone)
-                else:
-                    before = set(self._index.keys_of(build, stream))
-                    now = self._keys(build, view, snapshot, stream)
-                    added += [(key, stream) for key in now - before]
-                    gone += [(key, stream) for key in before - now]
-            self._index.remove(build, gone, searched=view.searched)
-            self._index.put(build, added, searched=view.searched)
-
-    def _project_members(
-        self,
-        build: Build,
-        view: View,
-        snapshot: Snapshot,
-        stream: str,
-        touch: Touched,
-        added: list[tuple[str, str]],
-        gone: list[tuple[str, str]],
-    ) -> None:
-        row = snapshot.stream(stream)
-        keys = {element for name, element in touch.elements if name == view.members}
-        if touch.deleted:
-            keys |= set(self._index.keys_of(build, stream))
-        for element in keys:
-            found = row is not None and not row.opaque and contains(snapshot, row, view.members, element)
-            (added if found else gone).append((element, stream))
-
-    def _keys(self, build: Build, view: View, snapshot: Snapshot, stream: str) -> set[str]:
-        state = state_of(snapshot, stream)
-        if state is None:
-            return set()
-        try:
-            return {key_of(view, row.key) for row in view.derive(state)}
-        except ViewFailed as failure:
-            build.failures += 1
-            if self._failures_logged < VIEW_FAILURES_LOGGED:
-                self._failures_logged += 1
-                log.error("%s", failure)
-            return set()
-
-    # --- the first scan
-
-    def _scan(self, group: list[Build], snapshot: Snapshot) -> None:
-        """Take in the next streams, or the next members of a large set."""
-        assert group[0].scanning is not None
-        start, member = group[0].scanning
-        views = [(build, self._views[build.view, build.version]) for build in group]
-        entries: dict[int, list[tuple[str, str]]] = {build.number: [] for build in group}
-        seen = size = 0
-        place: tuple[str, str] | None = None
-        for key, data in snapshot.walk("streams", start.encode()):
-            name = key.decode()
-            if seen >= VIEW_STREAMS_A_PIECE or size >= VIEW_MEMBERS_A_PIECE:
-                place = (name, "")
-                break
-            if is_prefix(name) or not any(name.startswith(view.streams) for _, view in views):
-                continue
-            seen += 1
-            row = tables.decode_stream(data, snapshot.numbers)
-            if row.opaque or not row.exists:
-                continue
-            if not member:
-                self._scan_state(views, snapshot, name, row, entries)
-            for build, view in views:
-                if view.members and name.startswith(view.streams):
-                    room = max(1, VIEW_MEMBERS_A_PIECE - size)
-                    some = list(islice(live_members(snapshot, row, view.members, member), room + 1))
-                    size += len(some)
-                    if len(some) > room:
-                        place = (name, some.pop()[0])
-                    entries[build.number] += [(element, name) for element, live in some if live]
-            if place is not None:
-                break
-            member = ""
-        for build, view in views:
-            self._index.put(build, entries[build.number], searched=view.searched)
-            build.scanning = place
-            build.streams += seen - (place is not None and place[1] != "")
-
-    def _scan_state(
-        self,
-        views: list[tuple[Build, View]],
-        snapshot: Snapshot,
-        name: str,
-        row: StreamRow,
-        entries: dict[int, list[tuple[str, str]]],
-    ) -> None:
-        state = None
-        for build, view in views:
-            if not view.members and name.startswith(view.streams):
-                state = state or state_of_row(snapshot, name, row)
-                try:
-                    entries[build.number] += {(key_of(view, found.key), name) for found in view.derive(state)}
-                except ViewFailed as failure:
-                    build.failures += 1
-                    log.error("%s", failure)
 
     # --- what operators do
 
@@ -377,6 +242,7 @@ class Views:
                 self._index.save(serving)
             build.serving, build.switch = True, False
             self._index.save(build)
+        self._index.commit()
         return build
 
     def drop(self, name: str, number: int) -> None:
@@ -388,6 +254,7 @@ class Views:
             raise ViewBusy(f"nothing serves view {name!r} yet; build {number} may be what is to")
         with self._index.writing():
             self._index.drop(build)
+        self._index.commit()
         self._builds.remove(build)
 
     def _build(self, name: str, number: int) -> Build:
@@ -452,18 +319,3 @@ def is_damage(error: sqlite3.DatabaseError) -> bool:
     if code == sqlite3.SQLITE_READONLY_DBMOVED:
         return True
     return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
-
-
-def key_of(view: View, key: str) -> str:
-    """A key as the index has it."""
-    folded = fold(key) if view.folded else key
-    return folded if view.searched else folded[:KEY_CHARACTERS_MAX]
-
-
-def _touch(touched: dict[str, Touched], stream: str, body: Body | None) -> None:
-    touch = touched.setdefault(stream, Touched())
-    for operation in (body and body.operations) or ():
-        if isinstance(operation, Delete):
-            touch.deleted = True
-        elif isinstance(operation, Add | Remove):
-            touch.elements.add((operation.field, operation.element))

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from node.bench import embedded, exchange, http, loader, streams
+from node.bench import directory, embedded, exchange, http, loader, streams
 from node.bench.figure import Figure, dump
 from node.bench.loader import Load, Loaded
 from node.bench.plot import series_of, svg
@@ -76,3 +76,12 @@ def test_what_is_no_benchmark_is_named(capsys: pytest.CaptureFixture[str]) -> No
     assert run(["bench", "frob"]) == 2
     assert "known are append" in capsys.readouterr().err
     assert run(["bench", "append", "--plot", "x.svg"]) == 2
+
+
+def test_the_directory_s_benchmark_runs_small(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {"USERS": 300, "GROUPS": 10, "MEMBERS_EACH": 3, "ASKED": 5, "SEARCHED": 5, "SLOW_ASKED": 3}
+    for name, value in small.items():
+        monkeypatch.setattr(directory, name, value)
+    figures = {figure.name: figure for figure in directory.directory(workplace)}
+    assert len(figures) == 10
+    assert all(figure.value > 0 for figure in figures.values())

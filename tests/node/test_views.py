@@ -110,6 +110,7 @@ class Following:
 
     def restart(self) -> None:
         """As after a kill: what was not committed is gone."""
+        self.views._index.roll_back()
         self.views.close()
         self.views = self._open()
 
@@ -171,9 +172,9 @@ class Killed(BaseException):
 def test_killed_anywhere_views_end_as_a_fresh_build(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     draw = random.Random(seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("node.views.views.VIEW_EVENTS_A_PIECE", draw.choice((1, 3, 64)))
-        patch.setattr("node.views.views.VIEW_STREAMS_A_PIECE", draw.choice((1, 2, 64)))
-        patch.setattr("node.views.views.VIEW_MEMBERS_A_PIECE", draw.choice((1, 2, 2_000)))
+        patch.setattr("node.views.projection.VIEW_EVENTS_A_PIECE", draw.choice((1, 3, 64)))
+        patch.setattr("node.views.projection.VIEW_STREAMS_A_PIECE", draw.choice((1, 2, 64)))
+        patch.setattr("node.views.projection.VIEW_MEMBERS_A_PIECE", draw.choice((1, 2, 2_000)))
         node = Node(tmp_path_factory.mktemp("views") / "eu", "eu", seed=seed)
         following = Following(node)
         put = Index.put
@@ -332,7 +333,7 @@ def test_a_view_that_fails_on_a_stream_goes_on_with_the_others(
 def test_a_set_larger_than_a_piece_is_scanned_in_pieces(
     following: Callable[..., Following], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("node.views.views.VIEW_MEMBERS_A_PIECE", 100)
+    monkeypatch.setattr("node.views.projection.VIEW_MEMBERS_A_PIECE", 100)
     one = following()
     one.finish()
     one.node.write("groups/big", add={"members": [f"m{number}" for number in range(SET_INLINE_MAX + 500)]})
@@ -512,6 +513,7 @@ def test_verify_looks_at_views_too(following: Callable[..., Following]) -> None:
     with one.views.reading("users-by-name") as (_, build, index), index.writing():
         index.put(build, [("berta", "users/1")], searched=False)
         index.remove(build, [("anna", "users/1")], searched=False)
+    index.commit()
     status, said = verified(one.node.directory)
     assert status == 1
     assert "lacks ('anna', 'users/1')" in said
