@@ -18,6 +18,7 @@ from typing import Protocol
 import lmdb
 import trio
 
+from node.views.index import Index
 from replication.store import Store
 
 log = logging.getLogger("atoll.disk")
@@ -44,6 +45,9 @@ class Disk(Protocol):
     def open_store(self, directory: Path, map_bytes: int) -> Store:
         """Raises: StoreRefused."""
 
+    def open_index(self, directory: Path) -> Index:
+        """The views' index."""
+
     def start_writer(self, step: Step) -> Writer:
         """Called in trio's thread."""
 
@@ -56,6 +60,9 @@ class LocalDisk:
 
     def open_store(self, directory: Path, map_bytes: int) -> Store:
         return _LocalStore(directory, map_bytes, self._computed)
+
+    def open_index(self, directory: Path) -> Index:
+        return Index(directory)
 
     def start_writer(self, step: Step) -> Writer:
         self._writer = _WriterThread(step)

@@ -62,7 +62,7 @@ class Node:
         self.replica = replica
         self.clock = clock
         self.entropy = entropy
-        self.views = Views(replica, Path(configuration.data), self._load_views)
+        self.views = Views(replica, disk.open_index(Path(configuration.data)), self._load_views)
         self.introduced = trio.Event()
         self.stopping = trio.Event()
         self.requests_in_flight: set[tuple[str, str]] = set()

@@ -14,7 +14,7 @@ from cyclopts import Parameter
 
 from node.commands.progress import progress_bar
 from node.errors import BadArguments, CommandFailed
-from simulations.checkers.sometimes import SITUATIONS
+from simulations.checkers.sometimes import situations_of
 from simulations.plans.case import check, load
 from simulations.plans.drawing import Recipe, region_names
 from simulations.plans.event_file import EVENTS_A_SECOND, file_operations, read_event_file
@@ -182,7 +182,7 @@ def _print_list(what: Listed) -> None:
         "sabotages": lambda: {name: sabotage.summary for name, sabotage in SABOTAGES.items()},
         "workloads": lambda: {name: ", ".join(weights) for name, weights in WORKLOADS.items()},
         "scenarios": lambda: {name: scenario.summary for name, scenario in shipped().items()},
-        "situations": lambda: dict.fromkeys(SITUATIONS, ""),
+        "situations": lambda: dict.fromkeys(situations_of("directory"), ""),
     }
     for name, summary in lists[what]().items():
         print(f"{name:<28}{summary}".rstrip())
@@ -269,9 +269,9 @@ def _search(
                     break
     found = [result for result in results if not result.ok]
     if as_json:
-        print(msgspec.json.encode(_summary(seeds, results)).decode())
+        print(msgspec.json.encode(_summary(seeds, results, situations_of(recipe.workload))).decode())
     else:
-        _print_search(results)
+        _print_search(results, situations_of(recipe.workload))
     if not found:
         return HELD
     if found[0].trace:
@@ -281,8 +281,8 @@ def _search(
     return VIOLATED
 
 
-def _summary(seeds: range, results: list[Result]) -> dict[str, Any]:
-    totals = _totals(results)
+def _summary(seeds: range, results: list[Result], situations: tuple[str, ...]) -> dict[str, Any]:
+    totals = _totals(results, situations)
     return {
         "seed": [seeds[0], seeds[-1]],
         "trace": {str(result.seed): result.trace for result in results},
@@ -294,7 +294,7 @@ def _summary(seeds: range, results: list[Result]) -> dict[str, Any]:
     }
 
 
-def _totals(results: list[Result]) -> dict[str, Any]:
+def _totals(results: list[Result], situations: tuple[str, ...]) -> dict[str, Any]:
     faults: Counter[str] = Counter()
     sometimes: Counter[str] = Counter()
     for result in results:
@@ -307,7 +307,7 @@ def _totals(results: list[Result]) -> dict[str, Any]:
         "exchanges": sum(result.exchanges for result in results),
         "faults": dict(sorted(faults.items())),
         "sometimes": dict(sorted(sometimes.items())),
-        "never": [situation for situation in SITUATIONS if not sometimes[situation]],
+        "never": [situation for situation in situations if not sometimes[situation]],
     }
 
 
@@ -325,13 +325,13 @@ def _print_result(result: Result) -> None:
         print(f"  all held: {result.verified} events verified on disk")
 
 
-def _print_search(results: list[Result]) -> None:
-    totals = _totals(results)
+def _print_search(results: list[Result], situations: tuple[str, ...]) -> None:
+    totals = _totals(results, situations)
     bad = [str(result.seed) for result in results if not result.ok]
     print(
         f"{len(results)} seeds, {totals['simulated_seconds']:.0f} s simulated in {totals['wall_seconds']:.1f} s of "
         f"computing, {totals['exchanges']} exchanges: {'violations in ' + ', '.join(bad) if bad else 'all held'}"
     )
-    for situation in SITUATIONS:
+    for situation in situations:
         runs = sum(1 for result in results if result.sometimes.get(situation))
         print(f"  {runs:>6} of {len(results)}  {situation}{'' if runs else '   <- never reached'}")

@@ -4,8 +4,9 @@ Each is a trap that replicated stores of this kind have fallen into. A search ha
 make its case small; one that it does not find is a hole in the workloads, the faults or the checkers.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -15,9 +16,14 @@ import msgspec
 import trio
 
 import crdt.fold
+import node.directory.builtin_views
+import node.directory.names
+import node.directory.search
+import node.directory.storage
 import node.gossip
 import node.interface.streams
 import node.interface.writing
+import node.views.query
 import replication.admission
 import replication.batch
 import replication.exchange
@@ -27,8 +33,13 @@ from crdt.dot import Dot
 from crdt.observed_remove_set import Additions
 from crdt.register import Register, Write
 from crdt.version_vector import VersionVector, join
+from node.directory.claims import Claims, claims_on, ranked
 from node.errors import BadArguments
 from node.service import Node
+from node.views.index import Index
+from node.views.query import Hit
+from node.views.view import Row, State, View
+from node.views.views import Views
 from replication.admission import Arrived, LeftOut, Transaction
 from replication.admission import admit as admit_once
 from replication.batch import Batch
@@ -49,10 +60,11 @@ Replacement = tuple[object, str, Any]
 
 
 class Sabotage(NamedTuple):
-    """One bug: what it is, and what it puts in the place of what."""
+    """One bug: what it is, what it puts in the place of what, and the workload that finds it."""
 
     summary: str
     replacements: Callable[[], list[Replacement]]
+    workload: str = "mixed"
 
 
 def _tie_by_arrival() -> list[Replacement]:
@@ -280,6 +292,62 @@ def _conflicts_hidden() -> list[Replacement]:
     return [(node.interface.streams, "conflicts", lambda live: {})]
 
 
+def _claims_unchecked() -> list[Replacement]:
+    def nobody(snapshot: Snapshot, attribute: str, value: str) -> Claims:
+        return replace(claims_on(snapshot, attribute, value), counting=())
+
+    return [
+        (node.directory.storage, "claims_on", nobody),
+        (node.directory.storage.DirectoryStorage, "_without_claim", lambda storage, *asked: []),
+    ]
+
+
+def _latest_claim_holds() -> list[Replacement]:
+    def latest(*asked: Any) -> list[str]:
+        return ranked(*asked)[::-1]
+
+    return [(node.directory.search, "ranked", latest)]
+
+
+def _views_keep_what_is_gone() -> list[Replacement]:
+    return [
+        (Index, "remove", lambda index, build, entries, searched: None),
+        (node.views.query, "resolve", _unresolved),
+    ]
+
+
+def _unresolved(view: View, snapshot: Snapshot, entries: Iterable[tuple[str, str]]) -> Iterator[Hit]:
+    """What the index says, as it says it."""
+    return (Hit(stream, Row(key)) for key, stream in entries)
+
+
+def _views_not_caught_up() -> list[Replacement]:
+    async def at_once(views: Views, name: str, vector: VersionVector, seconds: float = 0.0) -> None:
+        await wait_for(views, name, {}, PATIENCE_S)  # until there is something to ask
+
+    def lag(views: Views) -> bool:
+        views._lag = getattr(views, "_lag", 0) + 1  # type: ignore[attr-defined]  # of this sabotage alone
+        return views._lag % LAG == 0 and step(views)  # type: ignore[attr-defined]
+
+    step, wait_for = Views.step, Views.wait_for
+    return [(Views, "wait_for", at_once), (Views, "step", lag)]
+
+
+def _deleted_comes_back() -> list[Replacement]:
+    real = node.directory.names.is_resource
+
+    def is_resource(state: State | None) -> bool:
+        if state is not None:
+            registers = {name: value for name, value in state.registers.items() if name != "deleted"}
+            state = State(state.stream, registers, state.sets) if registers else None
+        return real(state)
+
+    return [(node.directory.builtin_views, "is_resource", is_resource)]
+
+
+LAG, PATIENCE_S = 20, 30.0
+"""How seldom a lagging view does a piece of work; how long it may take to be built."""
+
 SABOTAGES: dict[str, Sabotage] = {
     "tie-by-arrival": Sabotage("of writes with one timestamp, the last to arrive wins", _tie_by_arrival),
     "loser-forgotten": Sabotage("a concurrent write that loses is dropped at once", _loser_forgotten),
@@ -304,6 +372,13 @@ SABOTAGES: dict[str, Sabotage] = {
     "requests-forgotten": Sabotage("idempotency keys do not survive a restart", _requests_forgotten),
     "conditions-before-turn": Sabotage("conditions are checked against the last commit", _conditions_before_the_turn),
     "conflicts-hidden": Sabotage("the writes that lost are not shown", _conflicts_hidden),
+    "claims-unchecked": Sabotage("a name is given to whoever asks", _claims_unchecked, "directory"),
+    "latest-claim-holds": Sabotage("of two who claim a name, the later one has it", _latest_claim_holds, "directory"),
+    "views-keep-what-is-gone": Sabotage("a view shows what it once held", _views_keep_what_is_gone, "directory"),
+    "views-not-caught-up": Sabotage(
+        "a view is asked before it shows what it is to", _views_not_caught_up, "directory"
+    ),
+    "deleted-comes-back": Sabotage("a write brings a deleted user back", _deleted_comes_back, "directory"),
 }
 
 

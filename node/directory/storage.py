@@ -25,7 +25,7 @@ from crdt.operations import JSON, Add, Delete, Operation, Remove, Set
 from crdt.version_vector import VersionVector
 from node.directory.claims import EXTERNAL_ID, USER_NAME, claims_on, compared, has
 from node.directory.mapping import Fields, difference, fields_of, to_fields
-from node.directory.names import CLAIMS, DELETED, HOLDERS, MEMBERS, claim_stream
+from node.directory.names import DELETED, HOLDERS, MEMBERS, claim_stream
 from node.directory.refusals import refusals, scim_error_of
 from node.directory.resources import Found, find, keeps, living, read_groups, read_members, stream_of, to_model
 from node.directory.schema import GROUP, USER
@@ -274,7 +274,7 @@ class DirectoryStorage(AsyncScimStorage):
             if not isinstance(outcome, ConditionFailed):
                 assert isinstance(outcome, Refused)
                 raise scim_error_of(outcome)
-            if not outcome.name.startswith(CLAIMS):
+            if outcome.name in expect or outcome.name in absent:
                 raise outcome
         raise ConflictException(detail="others claim the same values at the same time; try again")
 
@@ -323,6 +323,9 @@ class DirectoryStorage(AsyncScimStorage):
                 identity = holder.partition("/")[2]
                 raise UniquenessException(detail=f"{attribute} {value[:200]!r} is taken, by the user {identity!r}")
         states[claims.stream] = (claims.vector,)
+        for other in claims.overtaken:  # what does not count now must not count when this is written
+            row = snapshot.stream(other)
+            states[other] = (row.vector if row is not None else {},)
         overtaken = [Remove(HOLDERS, other) for other in claims.overtaken if other != stream]
         return Draft(claims.stream, (Add(HOLDERS, stream), *overtaken))
 

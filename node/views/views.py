@@ -13,7 +13,6 @@ import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import trio
 
@@ -62,8 +61,8 @@ class ViewBusy(Refused):
 class Views:
     """Every view, and the builds of each."""
 
-    def __init__(self, replica: Replica, directory: Path, load: Load) -> None:
-        """Open the index, and begin to build what is not there.
+    def __init__(self, replica: Replica, index: Index, load: Load) -> None:
+        """Begin to build what an open index has not.
 
         Raises: ViewsRefused, where the definitions cannot be used.
         """
@@ -71,7 +70,7 @@ class Views:
         self._load = load
         self._views: dict[tuple[str, int], View] = {}
         self._take_definitions(load())
-        self._index = Index(directory)
+        self._index = index
         self._builds: list[Build] = []
         self._progress = trio.Event()
         self._projection = Projection(lambda: self._index)

@@ -11,21 +11,25 @@ from typing import Any
 from urllib.parse import unquote
 
 from simulations.checkers.arrivals import Arrivals, Note, Say
+from simulations.checkers.directory import Directories
 from simulations.checkers.holdings import Birth, Holding, Resolutions
 from simulations.checkers.model import Happened, includes, joined, resolve, vector_of
 from simulations.world.fidelity import Asked, Told
 
-DONE = (200, 201, 304, 404, 412)
+DONE = (200, 201, 204, 304, 404, 412)
 TAG = re.compile(r'"([^"]*)"')
 
 
 class Answers:
     """Shape: `acknowledged` are the events that clients were told of, in order, with the time."""
 
-    def __init__(self, arrivals: Arrivals, resolutions: Resolutions, say: Say, note: Note) -> None:
+    def __init__(
+        self, arrivals: Arrivals, resolutions: Resolutions, directory: Directories, say: Say, note: Note
+    ) -> None:
         self.acknowledged: list[tuple[float, str, Happened]] = []
         self._arrivals = arrivals
         self._resolutions = resolutions
+        self._directory = directory
         self._say = say
         self._note = note
         self._told: dict[bytes, int] = {}
@@ -41,7 +45,9 @@ class Answers:
         wanted = _causes(asked)
         if wanted and told.status in DONE and not holding.holds(wanted):
             self._say("session", region, f"{asked.method} {asked.target} was answered without all of {wanted}")
-        if told.status == 201:
+        if asked.target.startswith(("/scim/", "/views/", "/conflicts")):
+            self._directory.answered(region, holding, asked, told, document, wanted)
+        elif told.status == 201:
             self._check_written(region, origin, life, holding, asked, document, at)
         elif asked.method == "GET" and told.status in (200, 404):
             self._check_read(region, holding, asked, told, document)

@@ -19,11 +19,15 @@ Note = Callable[[str], None]
 
 
 class Arrivals:
-    """Shape: `births` by chain hash, `dots` the chain hashes that were ever used for a dot."""
+    """Shape: `births` by chain hash, `dots` the chain hashes that were ever used for a dot.
+
+    `written` are told of each transaction that a region wrote, with all that the region held then.
+    """
 
     def __init__(self, say: Say, note: Note) -> None:
         self.births: dict[bytes, Birth] = {}
         self.dots: dict[str, bytes] = {}
+        self.written: list[Callable[[str, Holding, Sequence[Happened]], None]] = []
         self._say = say
         self._note = note
 
@@ -35,7 +39,8 @@ class Arrivals:
         written = 0
         for place, event in enumerate(events):
             self._check_whole(region, events, place)
-            if event.chain in self.births:
+            born = event.chain not in self.births  # what a roll-back lost comes again, and is not written again
+            if not born:
                 self._check_arrival(region, holding, event, now_ms)
             elif event.origin.startswith(f"{region}."):
                 written += event.index == 0
@@ -45,6 +50,9 @@ class Arrivals:
                 self._say("origin", region, "an event arrived that its origin never committed", event)
             self._check_stream(region, holding, event)
             holding.add(event)
+            if born and event.index == event.count - 1:
+                for tell in self.written:
+                    tell(region, holding, events[place + 1 - event.count : place + 1])
         if written > 1:
             self._note("several writes shared one commit")
         return reused

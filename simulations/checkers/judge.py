@@ -17,6 +17,7 @@ from replication.snapshot import Snapshot
 from replication.tables import Head
 from simulations.checkers.answers import Answers
 from simulations.checkers.arrivals import Arrivals
+from simulations.checkers.directory import Directories
 from simulations.checkers.holdings import Holding, Resolutions
 from simulations.checkers.model import Happened, read
 from simulations.checkers.violation import Violation
@@ -48,7 +49,9 @@ class Judge:
         self._history = history
         self._arrivals = Arrivals(self.say, self._note)
         self._resolutions = Resolutions()
-        self._answers = Answers(self._arrivals, self._resolutions, self.say, self._note)
+        self.directories = Directories(self._resolutions, self.say, self._note)
+        self._arrivals.written.append(self.directories.written)
+        self._answers = Answers(self._arrivals, self._resolutions, self.directories, self.say, self._note)
         self._known: dict[bytes, Happened] = {}
         self._rolled_back: set[str] = set()
         self._unaware: set[str] = set()

@@ -129,6 +129,26 @@ def resolve(events: Iterable[Happened]) -> Resolved:
     return Resolved(shown, sets, losers)
 
 
+def additions(events: Iterable[Happened], name: str) -> dict[str, list[Happened]]:
+    """The events that keep each element in a set."""
+    held = list(events)
+    elements = {element for event in held for code, *rest in event.operations if code == ADD for element in rest[1]
+                if rest[0] == name}  # fmt: skip
+    kept: dict[str, list[Happened]] = {}
+    for element in sorted(elements):
+        cell = _Cell()
+        for event in held:
+            for code, *rest in event.operations:
+                if code == DELETE or (code in (ADD, REMOVE) and rest[0] == name and element in rest[1]):
+                    cell.touching.append(event)
+                    if code == ADD:
+                        cell.candidates.append((event, element))
+        live = [event for event, _ in _live(cell, [])]
+        if live:
+            kept[element] = live
+    return kept
+
+
 def _live(cell: _Cell, deletes: list[Happened]) -> list[tuple[Happened, Any]]:
     against = cell.touching + deletes
     return [

@@ -36,3 +36,14 @@ SITUATIONS = (
     "events were lost with their disk",
     "a wall clock went back",
 )
+
+_OF_DIRECTORIES = (
+    "a name was refused: it was taken",
+    "two regions gave a name at once",
+    "a view was forced to a token",
+)
+
+
+def situations_of(workload: str) -> tuple[str, ...]:
+    """Those that a workload can reach."""
+    return (*SITUATIONS, *_OF_DIRECTORIES) if workload == "directory" else SITUATIONS

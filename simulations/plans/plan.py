@@ -25,7 +25,8 @@ Seconds = Annotated[float, Meta(ge=0, le=DURATION_MAX_S)]
 class Operation(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """One request of one client, who does one thing at a time.
 
-    `do`: write (an event on `stream`), delete, transaction (`events`), read, conflicts (a read that shows them).
+    `do`: write (an event on `stream`), delete, transaction (`events`), read, conflicts (a read that shows them), rows
+    (a view, at `path`), scim (`method`, `path` and `body` of a request to the directory).
     `expect`: token (If-Match: the client's newest of the stream, or that it is absent) or absent.
     `context`: what the client says it has seen: its token, a part of it, or nothing.
     `after`: what must have arrived first: the client's token of the stream, or all of its tokens.
@@ -37,7 +38,7 @@ class Operation(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     at: Seconds
     client: int
     region: str
-    do: Literal["write", "delete", "transaction", "read", "conflicts"]
+    do: Literal["write", "delete", "transaction", "read", "conflicts", "rows", "scim"]
     stream: str = ""
     body: dict[str, Any] = {}
     events: tuple[dict[str, Any], ...] = ()
@@ -48,6 +49,8 @@ class Operation(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     key: bool = False
     again: str = ""
     source: int = 0
+    method: Literal["", "GET", "POST", "PUT", "PATCH", "DELETE"] = ""
+    path: str = ""
 
 
 class Fault(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -8,6 +8,7 @@ import random
 from typing import Any, NamedTuple
 
 from simulations.draws import generator
+from simulations.plans.directory import DIRECTORY, draw_directory
 from simulations.plans.plan import Operation
 
 CLIENTS_A_REGION = 2
@@ -27,6 +28,7 @@ WORKLOADS: dict[str, dict[str, float]] = {
     "transactions": {"transaction": 5, "set": 1, "member": 1, "read": 2, "forced": 1},
     "tokens": {"forced": 4, "conditional": 3, "keyed": 2, "race": 1, "set": 2, "member": 2, "read": 1},
     "deletes": {"delete": 3, "set": 3, "member": 3, "stale": 2, "read": 2},
+    "directory": DIRECTORY,
 }  # fmt: skip
 
 
@@ -72,6 +74,8 @@ def draw_operations(
 def _draw(drawing: _Drawing, kind: str, at: float, number: int) -> list[Operation]:
     draw = drawing.draw
     client, region = drawing.client()
+    if kind in DIRECTORY:
+        return [draw_directory(draw, kind, at, client, region, number)]
     if kind in ("duel", "race", "clash"):
         return _together(drawing, kind, at, number)
     options: dict[str, Any]

@@ -26,7 +26,9 @@ AGAIN_S, AGAIN_LATE_S, AGAIN_LATE = 3.0, 15.0, 0.3
 """When an answered request is sent again: soon, or, for some share, so late that its node may have restarted."""
 SOURCE_TRY_S = 600.0
 RETRIED = (409, 429, 500, 502, 503, 504, 507)
-OK, CREATED, NOT_FOUND, CONDITION_FAILED = 200, 201, 404, 412
+LEARNED = (200, 201, 204, 404, 412)
+HOST = "node"
+"""What a client calls a node: locations are told from it, and are the same whatever carries the request."""
 
 Asking = Callable[[str, Asked], Awaitable[Told]]
 """Asks a region's machine. Raises: ConnectionLost."""
@@ -69,7 +71,7 @@ class Client:
             await self._insist(operation, asked)
             return
         region = operation.region
-        for attempt in range(TRIES if operation.key or operation.do in ("read", "conflicts") else 1):
+        for attempt in range(TRIES if operation.key or operation.do in ("read", "conflicts", "rows") else 1):
             told = await self._request(operation, region, asked)
             if told is not None and told.status not in RETRIED:
                 break
@@ -113,12 +115,12 @@ class Client:
 
     def _learn(self, told: Told) -> None:
         """Take in the tokens of an answer."""
-        if told.status not in (OK, CREATED, NOT_FOUND, CONDITION_FAILED):
+        if told.status not in LEARNED:
             return
-        document = json.loads(told.body)
-        for shown in (document, *document.get("events", ())):
-            text = shown.get("token")
-            if isinstance(text, str):
+        document = json.loads(told.body) if told.body else {}
+        tagged = told.etag.removeprefix("W/").strip('"').partition("+")[0]
+        for text in (tagged, *(shown.get("token") for shown in (document, *document.get("events", ())))):
+            if isinstance(text, str) and "~" in text:
                 held = self.tokens.setdefault(text.partition("~")[0], {})
                 for entry in filter(None, text.partition("~")[2].split("_")):
                     origin, _, seq = entry.rpartition(".")
@@ -135,11 +137,20 @@ class Client:
         headers = {"content-type": "application/json", "prefer": f"wait={operation.wait:g}"}
         headers |= {"atoll-actor": f"client-{self.number}"}
         if operation.key:
-            headers["idempotency-key"] = f"client-{self.number}-at-{operation.at}"
+            # Whoever makes a user makes one, under one name: its id is told from that.
+            headers["idempotency-key"] = (
+                "hired" if operation.do == "scim" else f"client-{self.number}-at-{operation.at}"
+            )
         after = self._after(operation)
         if after:
             headers["causal-after"] = ", ".join(after)
         path = "/streams/" + quote(operation.stream)
+        if operation.do == "rows":
+            return Asked("GET", operation.path, headers, b"")
+        if operation.do == "scim":
+            headers |= {"content-type": "application/scim+json", "host": HOST}
+            body = json.dumps(operation.body).encode() if operation.body else b""
+            return Asked(operation.method, f"/scim/v2{operation.path}", headers, body)
         if operation.do == "read":
             return Asked("GET", path, headers, b"")
         if operation.do == "conflicts":

@@ -15,6 +15,7 @@ import lmdb
 import trio
 
 from node.disk import Step
+from node.views.index import Index
 from replication.store import Store
 from simulations.plans.plan import Point
 
@@ -55,6 +56,20 @@ class SimulatedStore(Store):
         self._disk.commit(transaction, self.directory / DATA_FILE)
 
 
+class SimulatedIndex(Index):
+    """Views whose commits are a machine's: one that died keeps none."""
+
+    def __init__(self, directory: Path, disk: "SimulatedDisk") -> None:
+        self._disk = disk
+        super().__init__(directory)
+
+    def commit(self) -> None:
+        if self._disk.fenced:
+            self.roll_back()
+        else:
+            super().commit()
+
+
 class SimulatedDisk:
     """One process's way to its machine's disk. `commits` counts them; `after_step` is told of each batch."""
 
@@ -76,6 +91,9 @@ class SimulatedDisk:
 
     def open_store(self, directory: Path, map_bytes: int) -> Store:
         return SimulatedStore(directory, map_bytes, self)
+
+    def open_index(self, directory: Path) -> Index:
+        return SimulatedIndex(directory, self)
 
     def commit(self, transaction: lmdb.Transaction, file: Path) -> None:
         """Commit, or meet the machine's fate."""

@@ -6,11 +6,13 @@ Where a node was rolled back and could not know, the question is another one: do
 import json
 from collections import Counter
 from typing import Any
+from urllib.parse import quote
 
 import trio
 
+from simulations.checkers.directory import VIEWS
 from simulations.checkers.judge import Judge
-from simulations.world.client import Asking
+from simulations.world.client import HOST, Asking
 from simulations.world.fidelity import Asked, Told
 from simulations.world.machine import Machine
 from simulations.world.network import ConnectionLost
@@ -26,7 +28,10 @@ JSON = {"content-type": "application/json"}
 class Ending:
     """The end of one run."""
 
-    def __init__(self, machines: dict[str, Machine], judge: Judge, sometimes: Counter[str], ask: Asking) -> None:
+    def __init__(
+        self, machines: dict[str, Machine], judge: Judge, sometimes: Counter[str], ask: Asking, *, directory: bool
+    ) -> None:
+        self._directory = directory
         self._machines = machines
         self._judge = judge
         self._sometimes = sometimes
@@ -47,8 +52,38 @@ class Ending:
         for region in self._machines:
             documents, bodies[region] = await self._all_streams(region)
             self._judge.check_streams(region, documents, bodies)
+        if self._directory and not self._judge.forked:
+            for region in self._machines:
+                await self._ask_directory(region)
         self._check_nothing_left()
         return documents
+
+    async def _ask_directory(self, region: str) -> None:
+        """What a region's directory shows: whole views, whose every name is, and which are contested."""
+        directory = self._judge.directories.of(self._judge.holdings[region])
+        rows: dict[str, list[tuple[str, str]]] = {}
+        for view in VIEWS:
+            shown = await self._document(region, f"/views/{view}?limit=1000")
+            folded = view == "users-by-name"
+            rows[view] = [(row["key"].lower() if folded else row["key"], row["stream"]) for row in shown["rows"]]
+        named: dict[str, list[str]] = {}
+        for name in directory.names():
+            asked = quote(f'userName eq "{name}"')
+            found = (await self._document(region, f"/scim/v2/Users?filter={asked}")).get("Resources", [])
+            named[name] = ["users/" + user["id"] for user in found]
+        contested: dict[str, list[str]] = {}
+        for item in (await self._document(region, "/conflicts?prefix=claims/&limit=1000"))["conflicts"]:
+            claim = item["claim"]
+            contested[claim["value"].lower()] = [one["stream"] for one in (claim["holds"], *claim["waits"])]
+        self._judge.directories.check_end(region, self._judge.holdings[region], rows, named, contested)
+
+    async def _document(self, region: str, target: str) -> dict[str, Any]:
+        told = await self._ask(region, Asked("GET", target, {"host": HOST}, b""))
+        if told.status != 200:
+            self._judge.say("liveness", region, f"{target} was answered {told.status} though all was well")
+            return {"rows": [], "conflicts": []}
+        document: dict[str, Any] = json.loads(told.body)
+        return document
 
     async def _write_and_read_everywhere(self) -> None:
         """All is well: every region takes a write, and every other has it in no time."""

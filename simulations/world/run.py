@@ -132,7 +132,9 @@ class World:
             self.judge.say("liveness", "", f"has not come to rest though everything is well: {waiting}")
             return
         with trio.move_on_after(SETTLE_S) as limit:
-            self.answers = await Ending(self.machines, self.judge, self.sometimes, self.ask).run()
+            directory = any(operation.do in ("scim", "rows") for operation in self.plan.operations)
+            ending = Ending(self.machines, self.judge, self.sometimes, self.ask, directory=directory)
+            self.answers = await ending.run()
         if limit.cancelled_caught:
             self.judge.say("liveness", "", "did not answer to the last questions, though everything was well")
 

@@ -102,7 +102,7 @@ class Following:
         self.views = self._open()
 
     def _open(self) -> Views:
-        return Views(self.node.replica, self.node.directory, lambda: self.definitions)
+        return Views(self.node.replica, Index(self.node.directory), lambda: self.definitions)
 
     def finish(self) -> None:
         while self.views.step():

@@ -15,6 +15,7 @@ from simulations.world.run import simulate
 
 SEEDS = Path(__file__).parents[1] / "seeds"
 SMALL = Recipe(region_names(4), 12.0, 120, None)
+DIRECTORY = Recipe(region_names(3), 12.0, 120, None, "directory")
 
 
 def said(plan: Plan, fidelity: str = "direct") -> list[str]:
@@ -28,6 +29,14 @@ def test_a_swarm_of_faults_breaks_nothing_and_leaves_the_same_trace_in_both_fide
     assert direct.violations == http.violations == []
     assert direct.history.lines == http.history.lines
     assert direct.verified > 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_directory_holds_under_a_swarm_of_faults_and_leaves_the_same_trace_in_both_fidelities(seed: int) -> None:
+    plan = DIRECTORY(seed)
+    direct, http = simulate(plan, "direct", lines=True), simulate(plan, "http", lines=True)
+    assert direct.violations == http.violations == []
+    assert direct.history.lines == http.history.lines
 
 
 @pytest.mark.parametrize("kind", KINDS)
