@@ -326,6 +326,8 @@ def _views_not_caught_up() -> list[Replacement]:
         await wait_for(views, name, {}, PATIENCE_S)  # until there is something to ask
 
     def lag(views: Views) -> bool:
+        if not all(build.serving for _, build in views.builds()):
+            return step(views)
         views._lag = getattr(views, "_lag", 0) + 1  # type: ignore[attr-defined]  # of this sabotage alone
         return views._lag % LAG == 0 and step(views)  # type: ignore[attr-defined]
 
