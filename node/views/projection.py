@@ -53,8 +53,8 @@ class Projection:
 
     # --- following the log
 
-    def follow(self, group: Pairs, snapshot: Snapshot) -> None:
-        """Take in the next events, whole transactions."""
+    def follow(self, group: Pairs, snapshot: Snapshot) -> bool:
+        """Take in the next events, whole transactions; whether there were any."""
         first = group[0][0]
         vector, position = dict(first.vector), first.position
         touched: dict[str, Touched] = {}
@@ -69,6 +69,7 @@ class Projection:
         for build, view in group:
             self._project(build, view, snapshot, touched)
             build.vector, build.position = vector, position
+        return bool(touched)
 
     def _project(self, build: Build, view: View, snapshot: Snapshot, touched: dict[str, Touched]) -> None:
         """Have the entries of these streams be what their state gives."""
@@ -103,8 +104,8 @@ class Projection:
 
     # --- the first scan
 
-    def scan(self, group: Pairs, snapshot: Snapshot) -> None:
-        """Take in the next streams, or the next members of a large set."""
+    def scan(self, group: Pairs, snapshot: Snapshot) -> bool:
+        """Take in the next streams, or the next members of a large set; whether there was something to do."""
         scanning = group[0][0].scanning
         assert scanning is not None
         start, at, member = scanning
@@ -146,6 +147,7 @@ class Projection:
             self._index().put(build, entries[build.number], searched=view.searched)
             build.scanning = place
             build.streams += seen
+        return True
 
     def _scan_state(
         self, here: Pairs, snapshot: Snapshot, name: str, row: StreamRow, entries: dict[int, Entries]

@@ -181,13 +181,11 @@ class Views:
             return self._settle(group)
         pairs = [(build, self._views[build.view, build.version]) for build in group]
         with self._replica.read() as snapshot, self._index.writing():
-            if group[0].scanning is None:
-                self._projection.follow(pairs, snapshot)
-            else:
-                self._projection.scan(pairs, snapshot)
+            work = self._projection.follow if group[0].scanning is None else self._projection.scan
+            moved = work(pairs, snapshot)
             for build in group:
                 self._index.save(build)
-        return True
+        return moved
 
     def _settle(self, group: list[Build]) -> bool:
         """Those that were to serve as soon as they show everything, do; whether there were any."""
