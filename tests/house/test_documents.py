@@ -1,5 +1,6 @@
 """The documents are held to the code."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import trio
 from msgspec import Meta
 
 from node.commands.application import run
@@ -17,6 +19,7 @@ from simulations.plans.faults import check_fault
 from simulations.plans.plan import dump
 from simulations.plans.scenario import Scenario
 from simulations.sabotages import SABOTAGES
+from tests.serving import serving
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
@@ -90,3 +93,28 @@ def test_pins_and_lock_agree() -> None:
     pins = {pin.partition(";")[0].strip() for pin in project["tool"]["uv"]["constraint-dependencies"]}
     lock = (ROOT / "requirements.lock").read_text()
     assert pins == set(re.findall(r"^([\w.-]+==[^ \\;]+)", lock, re.MULTILINE))
+
+
+DIRECTORY = (ROOT / "docs" / "directory.md").read_text()
+
+
+async def test_the_directory_s_page_does_what_it_says(
+    tmp_path: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "atoll_documented_view.py").write_text(DIRECTORY.partition("```python\n")[2].partition("```")[0])
+    lines = [line.strip() for line in DIRECTORY.splitlines() if line.startswith("    curl ")]
+    assert len(lines) == 6
+    async with serving(workplace, views=["atoll_documented_view"]) as served:
+        department = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User:department"
+        await served.write("users/7", set={"userName": "anna", department: "Engineering"})
+        answers: list[Any] = []
+        for line in lines:
+            command = line.replace("URL", served.url)
+            done = await trio.run_process(command, shell=True, capture_stdout=True)
+            answers.append(json.loads(done.stdout))
+    made, named, by_email, view, conflicts, own = answers
+    assert named["Resources"][0]["id"] == by_email["Resources"][0]["id"] == made["id"]
+    assert view["rows"][0]["stream"] == f"users/{made['id']}"
+    assert conflicts["conflicts"] == []
+    assert own["rows"][0]["columns"] == {"userName": "anna", "engineer": True}
