@@ -110,6 +110,14 @@ class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     unique_external_ids: Annotated[
         bool, Meta(description="Whether a user's externalId is claimed as its userName is: once in a region.")
     ] = False
+    homes: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="PREFIX=REGION, such as `claims/userName/=eu`: the one region that gives names under a"
+            " prefix. Others send them there, and refuse with 503 while it is out of reach; the same in the whole"
+            " cluster."
+        ),
+    ] = ()
     views: Annotated[
         tuple[str, ...],
         Meta(
@@ -125,10 +133,20 @@ class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         return host.strip("[]"), int(port)
 
     @property
+    def home_regions(self) -> dict[str, str]:
+        """The region that gives names, by prefix."""
+        return dict(map(_home, self.homes))
+
+    @property
     def lost_after(self) -> dict[str, int]:
         """The last seq that is not lost, of each origin that lost some."""
         dots = [parse_dot(text) for text in self.lost]
         return {dot.origin: dot.seq for dot in dots if dot is not None}
+
+
+def _home(text: str) -> tuple[str, str]:
+    prefix, _, region = text.rpartition("=")
+    return prefix, region
 
 
 def configure(values: dict[str, Any]) -> Configuration:
@@ -171,6 +189,10 @@ def _check(configuration: Configuration) -> None:
             raise ConfigurationError(f"peers: {url!r} is not an http or https URL")
     if len(set(configuration.peers)) != len(configuration.peers):
         raise ConfigurationError("peers: a URL comes twice")
+    for text in configuration.homes:
+        prefix, region = _home(text)
+        if not (prefix.startswith("claims/") and prefix.endswith("/") and is_region(region)):
+            raise ConfigurationError(f"homes: {text!r} is not PREFIX=REGION, such as claims/userName/=eu")
     for dot in configuration.lost:
         if parse_dot(dot) is None:
             raise ConfigurationError(f"lost: {dot!r} is not a dot, such as eu-west.5f2c9a10.12")

@@ -6,6 +6,7 @@ its own in these places decides everything that happens.
 
 import random
 import time
+from collections.abc import Mapping
 from typing import Protocol
 
 
@@ -33,6 +34,12 @@ class Transport(Protocol):
 
     async def call(self, url: str, message: bytes) -> bytes:
         """Send one message; the peer's answer.
+
+        Raises: Unreachable, where none came.
+        """
+
+    async def ask(self, url: str, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
+        """Post to a peer's interface; the status and body of its answer.
 
         Raises: Unreachable, where none came.
         """

@@ -61,6 +61,7 @@ class Node:
         self.configuration = configuration
         self.replica = replica
         self.clock = clock
+        self.transport = transport
         self.entropy = entropy
         self.views = Views(replica, disk.open_index(Path(configuration.data)), self._load_views)
         self.introduced = trio.Event()

@@ -1,5 +1,6 @@
 """Messages to peers over HTTP: one POST to a peer's /gossip each, on connections that are kept."""
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 import httpx
@@ -42,6 +43,19 @@ class HttpTransport:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Unreachable(str(error) or type(error).__name__) from None
 
+    async def ask(self, url: str, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
+        """Post to a peer's interface; the status and body of its answer. Raises: Unreachable."""
+        try:
+            target = httpx.URL(url.rstrip("/") + path)
+            request = httpx.Request("POST", target, headers=dict(headers), content=body, extensions=EXTENSIONS)
+            response = await self._wire.handle_async_request(request)
+            try:
+                return response.status_code, await _bytes(response)
+            finally:
+                await response.aclose()
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Unreachable(str(error) or type(error).__name__) from None
+
     async def aclose(self) -> None:
         await self._wire.aclose()
 
@@ -50,6 +64,10 @@ async def _read(response: httpx.Response) -> bytes:
     """The answer's bytes, and no more than a message may have."""
     if not response.headers.get("content-type", "").startswith(MEDIA_TYPE):
         raise Unreachable(f"the peer answered {response.status_code} and no message")
+    return await _bytes(response)
+
+
+async def _bytes(response: httpx.Response) -> bytes:
     data = bytearray()
     async for chunk in response.aiter_raw():
         data += chunk

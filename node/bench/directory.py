@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -39,6 +39,9 @@ class _Nobody:
     """No peers."""
 
     async def call(self, url: str, message: bytes) -> bytes:
+        raise Unreachable("no peers")
+
+    async def ask(self, url: str, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
         raise Unreachable("no peers")
 
 

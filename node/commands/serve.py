@@ -37,6 +37,7 @@ async def serve(
     public_url: str | None = None,
     passwords: Literal["refuse", "drop"] | None = None,
     unique_external_ids: Annotated[bool | None, Parameter(negative=())] = None,
+    home: Annotated[list[str] | None, Parameter(negative=())] = None,
     view: Annotated[list[str] | None, Parameter(negative=())] = None,
 ) -> None:
     """Run one region's node until it is told to stop (SIGINT, SIGTERM).
@@ -77,6 +78,8 @@ async def serve(
         What SCIM does with a password, which is never kept [refuse].
     unique_external_ids
         Claim a user's externalId as its userName is claimed: once in a region.
+    home
+        PREFIX=REGION: the one region that gives names under a prefix; once for each.
     view
         A module that holds views of your own, in a list VIEWS; once for each.
     """
@@ -96,6 +99,7 @@ async def serve(
         "public_url": public_url,
         "passwords": passwords,
         "unique_external_ids": unique_external_ids,
+        "homes": home,
         "views": view,
     }
     values = {} if config is None else read_file(config)

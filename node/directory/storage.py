@@ -24,6 +24,7 @@ from scim2_server.storage import AsyncScimStorage, SearchPage
 from crdt.operations import JSON, Add, Delete, Operation, Remove, Set
 from crdt.version_vector import VersionVector
 from node.directory.claims import EXTERNAL_ID, USER_NAME, claims_on, compared, has
+from node.directory.homes import Moved, home_of, write_at_home
 from node.directory.mapping import Fields, difference, fields_of, to_fields
 from node.directory.names import DELETED, HOLDERS, MEMBERS, claim_stream
 from node.directory.refusals import refusals, scim_error_of
@@ -248,7 +249,7 @@ class DirectoryStorage(AsyncScimStorage):
         expect: Mapping[str, VersionVector] = {},
         absent: tuple[str, ...] = (),
         then: Sequence[Command] = (),
-    ) -> Written:
+    ) -> None:
         """Write a resource's events, and in the same transaction the claims that its unique values need.
 
         Raises: SCIMException; ConditionFailed, where a stream is not in the state that `expect` names.
@@ -259,6 +260,13 @@ class DirectoryStorage(AsyncScimStorage):
             if kind == USER:
                 with self.node.replica.read() as snapshot:
                     self._claim(snapshot, stream, wanted, claims, states)
+            home = home_of(self.node.configuration.home_regions, [name for name in states if name not in expect])
+            if home not in (None, self.node.configuration.region) and any(
+                isinstance(operation, Add) for draft in claims for operation in draft.operations
+            ):
+                if await self._write_at_home(str(home), (*drafts, *claims), states, absent):
+                    return
+                continue
             with refusals():
                 command = Command(
                     (*drafts, *claims),
@@ -270,13 +278,35 @@ class DirectoryStorage(AsyncScimStorage):
                 outcome, *_ = await self.node.submit([command, *then], _size(command.drafts))
             if isinstance(outcome, Written):
                 self._writes += 1
-                return outcome
+                return
             if not isinstance(outcome, ConditionFailed):
                 assert isinstance(outcome, Refused)
                 raise scim_error_of(outcome)
             if outcome.name in expect or outcome.name in absent:
                 raise outcome
         raise ConflictException(detail="others claim the same values at the same time; try again")
+
+    async def _write_at_home(
+        self,
+        home: str,
+        drafts: Sequence[Draft],
+        states: Mapping[str, tuple[VersionVector, ...]],
+        absent: tuple[str, ...],
+    ) -> bool:
+        """Have the region that gives a name write it; whether it did, and not, because others have moved its claims.
+
+        A resource that was read is to be there as it was read: its home knows no other context.
+        """
+        expect = {name: vector for name, (vector,) in states.items()} | {name: {} for name in absent}
+        for draft in drafts:
+            if draft.context is not None:
+                expect.setdefault(draft.stream, draft.context)
+        with refusals():
+            try:
+                await write_at_home(self.node, home, drafts, expect, self.asking.actor, self.asking.wait_s)
+            except Moved:
+                return False
+        return True
 
     def _named(self) -> tuple[str, bytes] | None:
         """The request's key; each further write of the same request has its own."""

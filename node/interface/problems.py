@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from node.committer import Overloaded, TurnFailed
+from node.directory.homes import HomeOutOfReach
 from node.service import LostDots, NotCaughtUp
 from node.views.views import UnknownView, ViewBehind, ViewBuilding, ViewBusy, ViewsUnusable
 from replication.errors import (
@@ -50,6 +51,7 @@ TYPES: dict[str, tuple[int, str]] = {
     "internal": (500, "The node made a mistake"),
     "unfoldable": (501, "The stream holds events that this version cannot fold"),
     "not-caught-up": (503, "Not everything that was asked for has arrived"),
+    "home-out-of-reach": (503, "The region that gives this name cannot be asked"),
     "view-building": (503, "The view is being built for the first time"),
     "clock-ahead": (503, "The node's clock is behind its timestamps"),
     "overloaded": (503, "Too many requests wait"),
@@ -95,10 +97,17 @@ _PLAIN: dict[type[Refused], str] = {
     TurnFailed: "internal",
     UnknownView: "unknown-view",
     ViewBuilding: "view-building",
+    HomeOutOfReach: "home-out-of-reach",
     ViewBusy: "view-busy",
     ViewsUnusable: "views-unusable",
 }
-RETRY_AFTER_S = {"not-caught-up": "1", "overloaded": "1", "clock-ahead": "5", "view-building": "1"}
+RETRY_AFTER_S = {
+    "not-caught-up": "1",
+    "overloaded": "1",
+    "clock-ahead": "5",
+    "view-building": "1",
+    "home-out-of-reach": "1",
+}
 
 
 def problem_of(refusal: Refused) -> Problem:

@@ -94,6 +94,9 @@ class DirectTransport:
     async def call(self, url: str, message: bytes) -> bytes:
         return await self._exchange(region_of_url(url), message)
 
+    async def ask(self, url: str, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
+        raise Unreachable("simulated peers are asked to exchange, and nothing else")
+
 
 class HttpDoor:
     """The node's ASGI application, asked through httpx."""

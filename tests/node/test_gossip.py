@@ -2,7 +2,7 @@
 
 import random
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,6 +57,9 @@ class Link:
         if self.network.answers_lost:
             raise Unreachable("the answer was lost")
         return answer
+
+    async def ask(self, url: str, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
+        raise Unreachable("no route")
 
 
 @dataclass

@@ -1,0 +1,105 @@
+"""Home regions: where an operator wants a name given once in the whole cluster, one region gives it.
+
+A transaction that takes a name under such a prefix is sent to its home's node, with the states that its claims need,
+and is written there, all or none; this node waits until it has arrived. While the home is out of reach no name is
+given: that is what is paid for never giving one twice. Everything else goes on being written here.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scim2_models import ConflictException
+
+from crdt.operations import Add, Operation, Remove, Set
+from crdt.version_vector import VersionVector, join
+from node.seams import Unreachable
+from node.service import Node, NotCaughtUp
+from replication.command import Draft
+from replication.errors import Refused
+from replication.origin import region_of
+from replication.stream_name import ancestors
+from replication.tokens import format_token, parse_token
+
+
+class HomeOutOfReach(Refused):
+    """The region that gives a name cannot be asked."""
+
+
+class Moved(Exception):
+    """A claim at home is in another state than here; what it is in has been waited for."""
+
+
+def home_of(homes: Mapping[str, str], names: Sequence[str]) -> str | None:
+    """The home region of claims, by the longest prefix that has one."""
+    for name in names:
+        for prefix in reversed(ancestors(name)):
+            if prefix in homes:
+                return homes[prefix]
+    return None
+
+
+async def write_at_home(
+    node: Node,
+    home: str,
+    drafts: Sequence[Draft],
+    expect: Mapping[str, VersionVector],
+    actor: str,
+    seconds: float,
+) -> None:
+    """Have a transaction written in its home region, and wait until it is here.
+
+    Raises: HomeOutOfReach; Moved; NotCaughtUp; ConflictException.
+    """
+    events = [{"stream": draft.stream, **_spell(draft.operations)} for draft in drafts]
+    states = {name: format_token(name, vector) for name, vector in expect.items()}
+    body = json.dumps({"events": events, "expect": states}).encode()
+    headers = {"content-type": "application/json", node.configuration.actor_header.lower(): actor}
+    status, answer = await _ask(node, home, headers, body)
+    if status == 412 and answer.get("name") in states:
+        await _wait(node, home, [answer["token"]], seconds)
+        if answer["name"].startswith("claims/"):
+            raise Moved
+        raise ConflictException(detail=f"the resource has changed in its home region {home}; read it, and try again")
+    if status != 201:
+        raise HomeOutOfReach(f"region {home}, which gives this name, refused it: {answer.get('detail', status)}")
+    await _wait(node, home, [event["token"] for event in answer["events"]], seconds)
+
+
+async def _ask(node: Node, home: str, headers: Mapping[str, str], body: bytes) -> tuple[int, dict[str, Any]]:
+    for peer in node.gossip.peers:
+        if peer.origin is not None and region_of(peer.origin) == home:
+            try:
+                status, data = await node.transport.ask(peer.url, "/transactions", headers, body)
+                return status, json.loads(data)
+            except (Unreachable, ValueError) as error:
+                raise HomeOutOfReach(f"region {home}, which gives this name, is out of reach: {error}") from None
+    raise HomeOutOfReach(f"region {home}, which gives this name, is no peer of this node that has answered yet")
+
+
+async def _wait(node: Node, home: str, tokens: Sequence[str], seconds: float) -> None:
+    wanted: VersionVector = {}
+    for token in tokens:
+        wanted = join(wanted, parse_token(token, "token").vector)
+    try:
+        await node.wait_for(wanted, seconds)
+    except NotCaughtUp as error:
+        raise HomeOutOfReach(
+            f"region {home} was asked, and what it wrote has not arrived here yet: {dict(error.missing)}"
+        ) from None
+
+
+def _spell(operations: Sequence[Operation]) -> dict[str, Any]:
+    """Operations as the interface spells them."""
+    spelt: dict[str, Any] = {}
+    for operation in operations:
+        match operation:
+            case Set(field, value):
+                spelt.setdefault("set", {})[field] = value
+            case Add(field, element):
+                spelt.setdefault("add", {}).setdefault(field, []).append(element)
+            case Remove(field, element):
+                spelt.setdefault("remove", {}).setdefault(field, []).append(element)
+            case _:
+                spelt["delete"] = True
+    return spelt
