@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import trio
 from scim2_models import Context, PatchOp, Resource, ResourceType, SearchRequest
+from scim2_server.bulk import BulkPlan, BulkStep
 from scim2_server.conditions import Conditions
 from scim2_server.handler import AsyncScimHandler
 from scim2_server.requests import ScimRequest
@@ -41,8 +42,20 @@ class DirectoryHandler(AsyncScimHandler):
         return await super().replace_resource(resource_type, current, replacement, self._exactly(conditions))
 
     async def delete_resource(self, resource_type: ResourceType, resource_id: str, conditions: Conditions) -> None:
-        """A DELETE."""
-        await super().delete_resource(resource_type, resource_id, self._exactly(conditions))
+        """A DELETE; of a group without reading its members."""
+        conditions = self._exactly(conditions)
+        with self.storage.node.replica.read() as snapshot:
+            found = find(snapshot, str(resource_type.name), resource_id)
+        self.service.check_deletion(to_model(found), conditions)
+        self.storage.saw(found)
+        await self.storage.delete(resource_type, resource_id)
+
+    async def run_bulk_step(
+        self, request: ScimRequest, plan: BulkPlan, step: BulkStep
+    ) -> tuple[dict[str, Any], Resource[Any] | None]:
+        """One operation of a bulk request, numbered, so that the request can be sent again."""
+        self.storage.step += 1
+        return await super().run_bulk_step(request, plan, step)
 
     async def patch_resource(
         self, resource_type: ResourceType, resource_id: str, patch_op: "PatchOp[Any]", conditions: Conditions
@@ -65,7 +78,7 @@ class DirectoryHandler(AsyncScimHandler):
             self.service.check_preconditions(current, "PATCH", conditions)
         changed = to_fields(current.model_dump(), GROUP)
         operations = (*difference(fields_of(found.state, GROUP), changed), *operations)
-        return await self.storage.change(found, operations, changed)
+        return await self.storage.change(found, operations)
 
     def _exactly(self, conditions: Conditions) -> Conditions:
         """The conditions without what tells one showing of a state from another; the write is to be at that state."""

@@ -46,9 +46,10 @@ def without_passwords(body: bytes, mode: str) -> bytes:
         return body
     try:
         document = json.loads(body)
-    except ValueError as error:
-        raise InvalidSyntaxException(detail=f"the body is not JSON: {error}") from None
-    if not _holds_password(document):
+        held = _holds_password(document)
+    except (ValueError, RecursionError) as error:
+        raise InvalidSyntaxException(detail=f"the body is not JSON that can be read: {error}") from None
+    if not held:
         return body
     if mode == REFUSE:
         raise InvalidValueException(

@@ -5,6 +5,7 @@ differs is set, added or removed, with the context of what was seen, so that wha
 """
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,9 @@ from replication.command import Command, Draft, Written
 from replication.errors import ConditionFailed, Refused, UnknownStream
 from replication.queries import contains, resolve_past
 from replication.snapshot import Snapshot
+from replication.tokens import parse_scoped
+
+log = logging.getLogger("atoll.directory")
 
 ID_BYTES = 16
 PAUSE_AFTER = 256
@@ -52,13 +56,14 @@ class Asking:
     """Who asks, and what the request says beside its body.
 
     Shape: `named` is an idempotency key and the request's fingerprint. `after` must show in whatever view is asked.
-    `context` is what the client has seen of the resource, where it says so. `whole`: the answer shows the resource.
+    `context` is the token of what the client has seen of the resource, where it says so. `whole`: the answer shows
+    the resource.
     """
 
     actor: str
     named: tuple[str, bytes] | None = None
     after: VersionVector | None = None
-    context: VersionVector | None = None
+    context: str | None = None
     wait_s: float = WAIT_DEFAULT_S
     whole: bool = False
     unique_external_ids: bool = False
@@ -74,8 +79,9 @@ class DirectoryStorage(AsyncScimStorage):
         self.asking = asking
         self.exactly = False
         """Whether the write is to happen only at the state that was read: the client sent If-Match."""
+        self.step = 0
+        """Which operation of a bulk request this is; 0 where it is none."""
         self._seen: dict[str, Found] = {}
-        self._writes = 0
 
     # --- reading
 
@@ -97,7 +103,7 @@ class DirectoryStorage(AsyncScimStorage):
                 await self._add_members(snapshot, found)
             if with_groups:
                 found.groups = self._groups(snapshot, found)
-        self._seen[found.stream] = found
+        self.saw(found)
         return to_model(found)
 
     async def _add_members(self, snapshot: Snapshot, found: Found) -> None:
@@ -144,8 +150,10 @@ class DirectoryStorage(AsyncScimStorage):
         operations = difference(Fields(), fields)
         if not operations:
             operations = (Set("externalId", None),)  # a group of nothing at all
+        with refusals():
+            draft = Draft(stream, operations)
         try:
-            await self._write(stream, kind, [Draft(stream, operations)], fields, absent=(stream,))
+            await self._write(stream, kind, [draft], absent=(stream,))
         except ConditionFailed:
             raise ConflictException(detail="this request has created a resource before, which is gone") from None
         return await self._shown(kind, identity)
@@ -154,7 +162,7 @@ class DirectoryStorage(AsyncScimStorage):
         """Random, or, where the request can come again, always the same for it."""
         if self.asking.named is None:
             return self.node.entropy.randbytes(ID_BYTES).hex()
-        text = f"{self.asking.actor}\n{self.asking.named[0]}\n{self._writes}"
+        text = f"{self.asking.actor}\n{self.asking.named[0]}\n{self.step}"
         return hashlib.blake2b(text.encode(), digest_size=ID_BYTES).hexdigest()
 
     async def update(
@@ -164,8 +172,16 @@ class DirectoryStorage(AsyncScimStorage):
         kind, identity = _kind(resource_type), str(resource.id)
         seen = self._seen[stream_of(kind, identity)]
         wanted = to_fields(resource.model_dump(), kind)
-        before = seen.fields if self.asking.context is None else self._before(seen, self.asking.context)
-        return await self.change(seen, difference(before, wanted), wanted)
+        context = self._context(seen)
+        before = seen.fields if context is None else self._before(seen, context)
+        return await self.change(seen, difference(before, wanted))
+
+    def _context(self, seen: Found) -> VersionVector | None:
+        """What the client says that it has seen of a resource. Raises: SCIMException, for another one's token."""
+        if self.asking.context is None:
+            return None
+        with refusals():
+            return parse_scoped(self.asking.context, seen.stream, "Causal-Context")
 
     def _before(self, seen: Found, context: VersionVector) -> Fields:
         """The resource as the client says that it saw it: what others changed since is not its to undo."""
@@ -184,10 +200,10 @@ class DirectoryStorage(AsyncScimStorage):
             fields.sets[MEMBERS] = set(sets.get(MEMBERS, ()))
         return fields
 
-    async def change(self, seen: Found, operations: tuple[Operation, ...], wanted: Fields) -> Resource[Any]:
+    async def change(self, seen: Found, operations: tuple[Operation, ...]) -> Resource[Any]:
         """Write operations to a resource that was read, and give it as it is then."""
         if operations:
-            await self._write_seen(seen, self._drafts(seen, operations), wanted)
+            await self._write_seen(seen, self._drafts(seen, operations))
         return await self._shown(seen.kind, seen.state.name)
 
     def _drafts(self, seen: Found, operations: tuple[Operation, ...]) -> list[Draft]:
@@ -196,19 +212,18 @@ class DirectoryStorage(AsyncScimStorage):
         for operation in operations:
             part = None if isinstance(operation, Delete) else moved_to(seen.state.registers, operation.field)
             by_stream.setdefault(part if part in seen.parts else seen.stream, []).append(operation)
-        context = self.asking.context
-        return [
-            Draft(stream, tuple(here), context=seen.parts[stream] if context is None else context)
-            for stream, here in by_stream.items()
-        ]
+        context = self._context(seen)
+        with refusals():
+            return [
+                Draft(stream, tuple(here), context=seen.parts[stream] if context is None else context)
+                for stream, here in by_stream.items()
+            ]
 
-    async def _write_seen(
-        self, seen: Found, drafts: list[Draft], wanted: Fields, then: Sequence[Command] = ()
-    ) -> None:
+    async def _write_seen(self, seen: Found, drafts: list[Draft]) -> None:
         """Write to a resource that was read; at the state that was read, where the client asks for that."""
         expect = dict(seen.parts) if self.exactly else {}
         try:
-            await self._write(seen.stream, seen.kind, drafts, wanted, expect=expect, then=then)
+            await self._write(seen.stream, seen.kind, drafts, expect=expect)
         except ConditionFailed:
             raise PreconditionFailedException(detail="the resource is not in the expected state") from None
 
@@ -220,11 +235,19 @@ class DirectoryStorage(AsyncScimStorage):
         The marker is an event of its own, which the delete after it does not cover: it stays. What another region
         changes meanwhile stays too, and brings nothing back.
         """
-        kind = _kind(resource_type)
-        seen = self._seen[stream_of(kind, resource_id)]
+        seen = self._seen[stream_of(_kind(resource_type), resource_id)]
         marker = Draft(seen.stream, (Set(DELETED, True),), context=seen.parts[seen.stream])
         clear = tuple(Draft(part, (Delete(),), context=vector) for part, vector in seen.parts.items())
-        await self._write_seen(seen, [marker], Fields(), then=(Command(clear, actor=self.asking.actor),))
+        await self._write_seen(seen, [marker])
+        # Only now: were the marker refused, nothing may be cleared. Were this lost, nothing of it would show.
+        with refusals():
+            [outcome] = await self.node.submit([Command(clear, actor=self.asking.actor)], _size(clear))
+        if not isinstance(outcome, Written):
+            log.warning("%s is deleted, and not cleared: %s", seen.stream, outcome)
+
+    def saw(self, found: Found) -> None:
+        """Take note of what a write begins from."""
+        self._seen[found.stream] = found
 
     async def _shown(self, kind: str, identity: str) -> Resource[Any]:
         """A resource after a write. That it is written is not to be hidden by a view that is not ready."""
@@ -244,11 +267,9 @@ class DirectoryStorage(AsyncScimStorage):
         stream: str,
         kind: str,
         drafts: Sequence[Draft],
-        wanted: Fields,
         *,
         expect: Mapping[str, VersionVector] = {},
         absent: tuple[str, ...] = (),
-        then: Sequence[Command] = (),
     ) -> None:
         """Write a resource's events, and in the same transaction the claims that its unique values need.
 
@@ -259,7 +280,7 @@ class DirectoryStorage(AsyncScimStorage):
             claims: list[Draft] = []
             if kind == USER:
                 with self.node.replica.read() as snapshot:
-                    self._claim(snapshot, stream, wanted, claims, states)
+                    self._claim(snapshot, stream, drafts, claims, states)
             home = home_of(self.node.configuration.home_regions, [name for name in states if name not in expect])
             if home not in (None, self.node.configuration.region) and any(
                 isinstance(operation, Add) for draft in claims for operation in draft.operations
@@ -275,9 +296,8 @@ class DirectoryStorage(AsyncScimStorage):
                     absent=absent,
                     request=self._named(),
                 )
-                outcome, *_ = await self.node.submit([command, *then], _size(command.drafts))
+                [outcome] = await self.node.submit([command], _size(command.drafts))
             if isinstance(outcome, Written):
-                self._writes += 1
                 return
             if not isinstance(outcome, ConditionFailed):
                 assert isinstance(outcome, Refused)
@@ -309,34 +329,46 @@ class DirectoryStorage(AsyncScimStorage):
         return True
 
     def _named(self) -> tuple[str, bytes] | None:
-        """The request's key; each further write of the same request has its own."""
+        """The request's key; each operation of a bulk request has its own."""
         named = self.asking.named
-        return named if named is None or not self._writes else (f"{named[0]}/{self._writes}", named[1])
+        return named if named is None or not self.step else (f"{named[0]}/{self.step}", named[1])
 
     def _claim(
         self,
         snapshot: Snapshot,
         stream: str,
-        wanted: Fields,
-        drafts: list[Draft],
+        drafts: Sequence[Draft],
+        claims: list[Draft],
         states: dict[str, tuple[VersionVector, ...]],
     ) -> None:
-        """Add what moves a user's claims from the values that it has to those that it is to have.
+        """Add what moves a user's claims from the values that it has to those that the drafts give it.
 
+        On the condition that it has these values still: another write may give it others meanwhile.
         Raises: UniquenessException.
         """
+        given = {
+            operation.field: operation.value
+            for draft in drafts
+            for operation in draft.operations
+            if isinstance(operation, Set)
+        }
+        row = snapshot.stream(stream)
         now = state_of(snapshot, stream)
         for attribute in (USER_NAME, EXTERNAL_ID) if self.asking.unique_external_ids else (USER_NAME,):
-            value = wanted.registers.get(attribute)
+            if attribute not in given and DELETED not in given:
+                continue
+            if row is not None:
+                states.setdefault(stream, (row.vector,))
+            value = given.get(attribute)
             before = now.text(attribute) if now is not None else ""
             taken = isinstance(value, str) and not has(now, attribute, value)
             if taken:
-                drafts.append(self._take(snapshot, attribute, str(value), stream, states))
+                claims.append(self._take(snapshot, attribute, str(value), stream, states))
             if before and (taken or not value):
                 name = claim_stream(attribute, compared(attribute, before))
-                row = snapshot.stream(name)
-                if row is not None and contains(snapshot, row, HOLDERS, stream):
-                    drafts.append(Draft(name, (Remove(HOLDERS, stream),)))
+                held = snapshot.stream(name)
+                if held is not None and contains(snapshot, held, HOLDERS, stream):
+                    claims.append(Draft(name, (Remove(HOLDERS, stream),)))
 
     def _take(
         self,

@@ -83,7 +83,7 @@ def _asking(request: Request, body: bytes) -> Asking:
         actor=actor_of(request),
         named=named(request, body) if request.method != "GET" else None,
         after=causal_vector(request),
-        context=None if context is None else parse_token(context.strip().strip('"'), "Causal-Context").vector,
+        context=None if context is None else tokens_in(context)[0],
         wait_s=wait_seconds(request),
         whole=request.method in ("POST", "PUT")
         or "attributes" in request.query

@@ -253,6 +253,8 @@ class Index:
     def search(self, build: Build, text: str, limit: int) -> list[tuple[str, str]]:
         """Up to `limit` entries whose key holds a text of at least three characters, in no order."""
         assert len(text) >= SEARCH_CHARACTERS_MIN
+        if "\0" in text:  # ends a phrase, wherever it stands; no key that could be found so is worth the trouble
+            return []
         name, phrase = _table(build), '"' + text.replace('"', '""') + '"'
         return self._connection.execute(
             f"SELECT {name}.key, {name}.stream FROM {name}_text JOIN {name} ON {name}.id = {name}_text.rowid"

@@ -313,6 +313,6 @@ class Views:
 def is_damage(error: sqlite3.DatabaseError) -> bool:
     """Whether the file is not what was written, rather than that the disk is full or busy."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
-    if code == sqlite3.SQLITE_READONLY_DBMOVED:
+    if code == sqlite3.SQLITE_READONLY_DBMOVED or str(error).startswith("no such table"):
         return True
-    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

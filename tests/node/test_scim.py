@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 import trio
+from scim2_models import PreconditionFailedException
 
+from node.directory.schema import provider, type_named
+from node.directory.storage import Asking, DirectoryStorage
 from node.views.check import differences
 from tests.serving import Served, serving
 
@@ -508,6 +511,119 @@ async def test_the_locations_are_where_the_operator_says(workplace: Path) -> Non
     async with serving(workplace, public_url="https://id.example.com/") as served:
         made = await Directory(served).user("anna")
         assert made["meta"]["location"] == f"https://id.example.com/scim/v2/Users/{made['id']}"
+
+
+async def begin(directory: Directory, made: Any) -> DirectoryStorage:
+    """A request that has read a user, and not written yet."""
+    storage = DirectoryStorage(directory.served.node, Asking("somebody"))
+    await storage.get(type_named("User"), made["id"])
+    return storage
+
+
+def user_model(made: Any, **changes: Any) -> Any:
+    document = {name: value for name, value in made.items() if name != "meta"} | changes
+    model: Any = provider().model_for("User")
+    return model.model_validate(document)
+
+
+async def test_a_write_that_leaves_the_name_alone_moves_no_claim(workplace: Path) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        made = await directory.user("anna")
+        late = await begin(directory, made)
+        rename = {"op": "replace", "path": "userName", "value": "berta"}
+        await directory.patch(f"/Users/{made['id']}", rename)
+        await late.update(type_named("User"), user_model(made, title="Guide"))
+        await directory.user("anna")
+        await directory.ask("POST", "/Users", {"schemas": [USER], "userName": "berta"}, 409)
+        assert await directory.names('userName eq "berta"') == ["berta"]
+        await check_views(served)
+
+
+async def test_two_renames_at_once_leave_one_claim_that_counts(workplace: Path) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        made = await directory.user("anna")
+        late = await begin(directory, made)
+        await directory.patch(f"/Users/{made['id']}", {"op": "replace", "path": "userName", "value": "berta"})
+        await late.update(type_named("User"), user_model(made, userName="cara"))
+        assert await directory.names('userName eq "cara"') == ["cara"]
+        await directory.ask("POST", "/Users", {"schemas": [USER], "userName": "cara"}, 409)
+        for free in ("anna", "berta"):
+            await directory.user(free)
+
+
+async def test_a_delete_that_is_refused_clears_nothing(workplace: Path) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        made = await directory.user("anna", title="Guide")
+        late = await begin(directory, made)
+        late.exactly = True
+        await directory.patch(f"/Users/{made['id']}", {"op": "replace", "path": "title", "value": "Pilot"})
+        with pytest.raises(PreconditionFailedException):
+            await late.delete(type_named("User"), made["id"])
+        assert (await directory.ask("GET", f"/Users/{made['id']}"))["title"] == "Pilot"
+
+
+async def test_a_group_is_deleted_without_reading_its_members(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        group = await directory.group("Everybody", "a", "b")
+
+        def never(*_: Any) -> Any:
+            raise AssertionError("the members are read")
+
+        monkeypatch.setattr("node.directory.storage.read_members", never)
+        await directory.ask("DELETE", f"/Groups/{group['id']}", expect=204)
+        assert (await served.read(f"/streams/groups/{group['id']}"))["registers"] == {"deleted": True}
+        await check_views(served)
+
+
+async def test_a_bulk_request_that_is_repeated_does_each_operation_once(workplace: Path) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        made = await directory.user("anna")
+        change = {"schemas": [PATCH], "Operations": [{"op": "replace", "path": "title", "value": "Guide"}]}
+        huge = {"schemas": [USER], "userName": "x" * 300_000}
+        operations = [
+            {"method": "PATCH", "path": f"/Users/{made['id']}", "data": change},
+            {"method": "POST", "path": "/Users", "bulkId": "b", "data": {"schemas": [USER], "userName": "berta"}},
+            {"method": "POST", "path": "/Users", "bulkId": "h", "data": huge},
+        ]
+        body = {"schemas": ["urn:ietf:params:scim:api:messages:2.0:BulkRequest"], "Operations": operations}
+        first = await directory.ask("POST", "/Bulk", body, headers={"idempotency-key": "k"})
+        assert [one["status"] for one in first["Operations"]] == ["200", "201", "413"]
+        again = await directory.ask("POST", "/Bulk", body, headers={"idempotency-key": "k"})
+        assert [one.get("location") for one in again["Operations"]] == [
+            one.get("location") for one in first["Operations"]
+        ]
+        assert (await directory.ask("GET", "/Users"))["totalResults"] == 2
+
+
+async def test_a_context_is_of_the_resource_it_is_sent_with(workplace: Path) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        anna, berta = await directory.user("anna"), await directory.user("berta")
+        other = {"causal-context": berta["meta"]["version"].removeprefix('W/"').rstrip('"')}
+        refused = await directory.ask("PUT", f"/Users/{anna['id']}", {**anna, "title": "x"}, 400, headers=other)
+        assert "another scope" in refused["detail"]
+
+
+async def test_strange_texts_harm_nothing(workplace: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        await directory.user("anna")
+        for text in ("a\0bc", 'a"b"c', "* OR a", "(abc", "\U0001f600" * 3, "%_%"):
+            assert (await served.client.get("/views/users-search", params={"q": text})).status_code == 200, text
+            literal = json.dumps(text)
+            assert await directory.names(f"userName co {literal}") == []
+        deep = '{"password": ' + "[" * 100_000 + "]" * 100_000 + "}"
+        answer = await served.client.post("/scim/v2/Users", content=deep, headers=SCIM)
+        assert (answer.status_code, answer.json()["scimType"]) == (400, "invalidSyntax")
+        assert caplog.text == ""
+        await check_views(served)
 
 
 async def test_resources_that_were_written_to_their_streams(workplace: Path) -> None:
