@@ -10,6 +10,7 @@ from rich.table import Table
 from node.commands.asking import NODE, Asked, asking
 from node.commands.progress import progress_bar
 from node.commands.tables import print_table
+from node.errors import CommandFailed
 
 LOOK_S = 0.2
 
@@ -53,7 +54,10 @@ async def rebuild(name: str, /, *, node: str = NODE, switch: bool = False) -> No
     async with asking(node) as asked:
         number = (await asked.post(f"/views/{name}", {"do": "rebuild"}))["build"]
         with progress_bar(f"building {name}") as advance:
-            while (build := await _build(asked, name, number))["state"] != "following" or build["behind"]:
+            while True:
+                build, serving = await _build(asked, name, number)
+                if build["state"] == "following" and build["behind"] <= serving["behind"]:
+                    break
                 if "scanned" in build:
                     advance(build["scanned"], build["streams"])
                 await trio.sleep(LOOK_S)
@@ -64,9 +68,13 @@ async def rebuild(name: str, /, *, node: str = NODE, switch: bool = False) -> No
         print(f"its function failed {build['failures']} times; the node's log says on what", file=sys.stderr)
 
 
-async def _build(asked: Asked, name: str, number: int) -> dict[str, Any]:
+async def _build(asked: Asked, name: str, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A build, and the one that serves."""
     builds = (await asked.get("/views"))["views"][name]["builds"]
-    return next(build for build in builds if build["build"] == number)
+    build = next((build for build in builds if build["build"] == number), None)
+    if build is None:
+        raise CommandFailed(f"build {number} of view {name} is gone: the views were damaged, and are all built anew")
+    return build, next((build for build in builds if build["serving"]), build)
 
 
 @app.command(name="switch")

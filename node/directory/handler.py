@@ -1,6 +1,9 @@
 """SCIM's operations over one request's storage: scim2-server's steps, but for where streams ask for others."""
 
+import hashlib
+import json
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any, cast
 
 import trio
@@ -16,11 +19,13 @@ from scim2_server.storage import SearchPage
 from node.directory import group_patch
 from node.directory.mapping import difference, fields_of, to_fields
 from node.directory.names import MEMBERS
-from node.directory.resources import find, to_model
+from node.directory.resources import VARIANT_BYTES, find, to_model
 from node.directory.schema import GROUP
 from node.directory.search import PAUSE_AFTER
 from node.directory.storage import DirectoryStorage
 from node.directory.tolerance import tolerated
+from replication.stream_name import ROOT
+from replication.tokens import format_token
 
 
 class DirectoryHandler(AsyncScimHandler):
@@ -114,7 +119,15 @@ class DirectoryHandler(AsyncScimHandler):
         position: Any,
     ) -> ScimResponse:
         page = await self.storage.search(authorized, asked, position=position)
+        tag, settled = self._tag(request)
+        if (
+            settled
+            and request.method == "GET"
+            and not Conditions(if_none_match=request.header("If-None-Match")).check(tag, "GET")
+        ):
+            return ScimResponse(HTTPStatus.NOT_MODIFIED, None, {"ETag": tag})
         answer = self.service.search_response(request.base_url, types, SearchPage(page.total, [], page.next), asked)
+        answer.headers["ETag"] = tag
         shown: list[Mapping[str, Any]] = []
         for resource in page.resources:
             published = self.service.publish(request.base_url, resource)
@@ -126,6 +139,16 @@ class DirectoryHandler(AsyncScimHandler):
         if shown:
             body["Resources"] = shown
         return answer
+
+    def _tag(self, request: ScimRequest) -> tuple[str, bool]:
+        """The tag of a list, and whether it names all that it shows: its views had taken in all there is.
+
+        Told from the state of everything, the views' watermark, and what was asked.
+        """
+        now, shown = self.storage.drawn_on
+        told = json.dumps([request.path, sorted(request.query.items()), format_token(ROOT, shown)])
+        variant = hashlib.blake2b(told.encode() + request.body, digest_size=VARIANT_BYTES).hexdigest()
+        return f'W/"{format_token(ROOT, now)}+{variant}"', now == shown
 
 
 def _plain(header: str | None) -> str | None:

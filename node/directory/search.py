@@ -64,6 +64,7 @@ class Search:
             for view in self._views_of(kind):
                 await self.storage.have_shown(view)
         with self.storage.node.replica.read() as snapshot:
+            self.storage.drawn_on = (snapshot.vector, self.views.serving(LISTS[self.kinds[0]])[1].vector)
             ordered = self._ordered()
             page = None if ordered is None else await self._page_of_index(snapshot, *ordered)
             return page or await self._page_of_all(snapshot)

@@ -81,6 +81,8 @@ class DirectoryStorage(AsyncScimStorage):
         """Whether the write is to happen only at the state that was read: the client sent If-Match."""
         self.step = 0
         """Which operation of a bulk request this is; 0 where it is none."""
+        self.drawn_on: tuple[VersionVector, VersionVector] = ({}, {})
+        """What a search was answered from: the streams as they were then, and what its views had taken in."""
         self._seen: dict[str, Found] = {}
 
     # --- reading

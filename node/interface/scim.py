@@ -19,7 +19,7 @@ from node.directory.storage import Asking, DirectoryStorage
 from node.interface.conditions import causal_vector, tokens_in, wait_causal, wait_seconds
 from node.interface.problems import Problem
 from node.interface.reply import COMMON, Rendered
-from node.interface.request import Request
+from node.interface.request import ClientGone, Request
 from node.interface.writing import actor_of, named
 from replication.errors import Invalid, Refused
 from replication.tokens import parse_token
@@ -46,6 +46,8 @@ async def scim(request: Request) -> Rendered:
         headers |= problem.headers
     except Refused as refusal:
         response = service.error_response(scim_error_of(refusal))
+    except ClientGone:
+        raise
     except UnicodeError:
         response = _error(service, 400, "the request holds text that is not Unicode", "invalidValue")
     except Exception:  # our own mistake: say so, in the form that this interface's errors have

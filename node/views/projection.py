@@ -123,7 +123,7 @@ class Projection:
                 parent, here = above, [pair for pair in group if name.startswith(pair[1].streams)]
             row = tables.decode_stream(data, snapshot.numbers) if here else None
             if row is None or row.opaque or not row.exists:
-                at, member = 0, ""
+                at = 0
                 continue
             if not at:
                 self._scan_state(here, snapshot, name, row, entries)
@@ -131,9 +131,9 @@ class Projection:
                 if not view.members or build.number < at:
                     continue
                 room = max(1, VIEW_MEMBERS_A_PIECE - size)
-                some = list(islice(live_members(snapshot, row, view.members, member), room + 1))
+                begin = member if build.number == at else ""
+                some = list(islice(live_members(snapshot, row, view.members, begin), room + 1))
                 size += len(some)
-                member = ""
                 if len(some) > room:
                     place = (name, build.number, some.pop()[0])
                 entries[build.number] += [(element, name) for element, live in some if live]

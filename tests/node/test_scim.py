@@ -168,6 +168,22 @@ async def test_tags_compare_cache_and_set(workplace: Path) -> None:
         await directory.ask("DELETE", path, expect=204, headers={"if-match": now})
 
 
+async def test_a_list_s_tag_is_of_everything_it_draws_on(workplace: Path) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        await directory.user("anna")
+        path = "/scim/v2/Users?filter=userName%20sw%20%22a%22"
+        listed = await served.client.get(path)
+        tag = {"if-none-match": listed.headers["etag"]}
+        assert (await served.client.get(path, headers=tag)).status_code == 304
+        assert (await served.client.get("/scim/v2/Users", headers=tag)).status_code == 200
+        await directory.user("abel")
+        again = await served.client.get(path, headers=tag)
+        assert (again.status_code, again.json()["totalResults"]) == (200, 2)
+        forced = await served.client.get(path, headers={"causal-after": again.headers["etag"]})
+        assert forced.status_code == 200, "a tag is a token, too"
+
+
 async def test_groups_show_in_a_user_s_tag_and_not_in_its_token(workplace: Path) -> None:
     async with serving(workplace) as served:
         directory = Directory(served)
