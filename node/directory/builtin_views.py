@@ -1,6 +1,7 @@
 """The directory's own views: look-up by what is exact, by prefix and by what stands anywhere in a name."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 import msgspec
 
@@ -29,6 +30,7 @@ def emails_of(state: State) -> Iterable[str]:
             yield address
 
 
+@lru_cache(maxsize=1024)
 def _address(element: str) -> str:
     try:
         value = msgspec.json.decode(element).get("value")

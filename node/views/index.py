@@ -63,7 +63,7 @@ class Index:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA cache_size = -32000")
-            connection.execute("PRAGMA wal_autocheckpoint = 2000")
+            connection.execute("PRAGMA wal_autocheckpoint = 4000")
             [[found]] = connection.execute("PRAGMA user_version")
             [[tables]] = connection.execute("SELECT count(*) FROM sqlite_master")
             wanted = INDEX_FORMAT << 8 | FEATURE_LEVEL
@@ -150,7 +150,7 @@ class Index:
             self._connection.execute(f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, key TEXT, stream TEXT)")
             self._connection.execute(
                 f"CREATE VIRTUAL TABLE {name}_text USING fts5"
-                f"(key, content='{name}', content_rowid='id', tokenize='trigram case_sensitive 1', detail=full)"
+                f"(key, content='{name}', content_rowid='id', columnsize=0, tokenize='trigram case_sensitive 1')"
             )
         else:
             self._connection.execute(

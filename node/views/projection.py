@@ -66,13 +66,21 @@ class Projection:
             _touch(touched, header.stream, decode_body(header, row.encoded.body))
         for stream in [whole for part in touched for whole in wholes_of(snapshot, part)]:
             touched.setdefault(stream, Touched())
+        states: dict[str, State | None] = {}
         for build, view in group:
-            self._project(build, view, snapshot, touched)
+            self._project(build, view, snapshot, touched, states)
             build.vector, build.position = vector, position
         return bool(touched)
 
-    def _project(self, build: Build, view: View, snapshot: Snapshot, touched: dict[str, Touched]) -> None:
-        """Have the entries of these streams be what their state gives."""
+    def _project(
+        self,
+        build: Build,
+        view: View,
+        snapshot: Snapshot,
+        touched: dict[str, Touched],
+        states: dict[str, State | None],
+    ) -> None:
+        """Have the entries of these streams be what their state gives. Shape: `states` are those resolved so far."""
         added: Entries = []
         gone: Entries = []
         for stream, touch in touched.items():
@@ -85,12 +93,16 @@ class Projection:
                     found = row is not None and not row.opaque and contains(snapshot, row, view.members, element)
                     (added if found else gone).append((element, stream))
             else:
-                state = state_of(snapshot, stream)
+                if stream not in states:
+                    states[stream] = state_of(snapshot, stream)
+                state = states[stream]
                 now = set() if state is None else self._keys(build, view, state)
                 added += [(key, stream) for key in now - before]
                 gone += [(key, stream) for key in before - now]
-        self._index().remove(build, gone, searched=view.searched)
-        self._index().put(build, added, searched=view.searched)
+        if gone:
+            self._index().remove(build, gone, searched=view.searched)
+        if added:
+            self._index().put(build, added, searched=view.searched)
 
     def _keys(self, build: Build, view: View, state: State) -> set[str]:
         try:
@@ -144,7 +156,8 @@ class Projection:
                 break
             at = 0
         for build, view in group:
-            self._index().put(build, entries[build.number], searched=view.searched)
+            if entries[build.number]:
+                self._index().put(build, entries[build.number], searched=view.searched)
             build.scanning = place
             build.streams += seen
         return True

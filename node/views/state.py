@@ -28,6 +28,8 @@ def state_of(snapshot: Snapshot, name: str) -> State | None:
 def state_of_row(snapshot: Snapshot, name: str, row: StreamRow) -> State:
     """The same, of a row that is at hand and exists."""
     own = own_state(snapshot, name, row)
+    if MOVED_TO not in own.registers:
+        return own
     registers, sets = dict(own.registers), dict(own.sets)
     for part, _ in parts_of(snapshot, name, registers):
         registers |= {
