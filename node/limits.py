@@ -82,7 +82,7 @@ LOGGED_MAX = 1_000
 VIEW_EVENTS_A_PIECE = 64
 """Events that views follow at once; whoever else wants to run does so between two pieces."""
 VIEW_STREAMS_A_PIECE = 64
-VIEW_PIECES_A_COMMIT = 32
+VIEW_PIECES_A_COMMIT = 64
 VIEW_MEMBERS_A_PIECE = 2_000
 """Members of sets that a scan reads at once."""
 VIEW_FAILURES_LOGGED = 100

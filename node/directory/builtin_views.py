@@ -63,7 +63,8 @@ def _by_external_id(state: State) -> Iterable[Row]:
 def _users_search(state: State) -> Iterable[Row]:
     """All of a user's names and addresses in one key, a line each."""
     if is_resource(state):
-        texts = {*(state.text(name) for name in NAMES), *emails_of(state)} - {""}
+        values = map(state.registers.get, NAMES)
+        texts = {*(value for value in values if isinstance(value, str) and value), *emails_of(state)}
         if texts:
             yield Row("\n".join(sorted(texts)), _columns(state, USER_COLUMNS))
 
@@ -91,7 +92,8 @@ def _strays(state: State) -> Iterable[Row]:
 
 
 def _columns(state: State, names: tuple[str, ...]) -> dict[str, JSON]:
-    return {name: state.registers[name] for name in names if name in state.registers}
+    registers = state.registers
+    return {name: registers[name] for name in names if name in registers}
 
 
 BUILTIN = (

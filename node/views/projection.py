@@ -106,7 +106,8 @@ class Projection:
 
     def _keys(self, build: Build, view: View, state: State) -> set[str]:
         try:
-            return {key_of(view, row.key) for row in view.derive(state)}
+            rows = view.derive(state)
+            return {key_of(view, row.key) for row in rows} if rows else set()
         except ViewFailed as failure:
             build.failures += 1
             self._logged += 1

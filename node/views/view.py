@@ -97,7 +97,7 @@ class View:
         for row in rows:
             if type(row) is not Row or type(row.key) is not str:
                 raise ViewFailed(self, state.stream, "it gives what is no Row with a text as its key")
-            if row.columns and not self._allowed.issuperset(row.columns):
+            if not self._allowed.issuperset(row.columns):
                 unknown = sorted(set(row.columns) - set(self.columns))
                 raise ViewFailed(self, state.stream, f"it gives the columns {unknown}, which it does not name")
         return rows
