@@ -44,7 +44,20 @@ def describe(node: Node) -> dict[str, Any]:
             for one in gossip.withheld.current(now_ms)
         ],
         "refusals": dict(gossip.refusals),
-        "views": {},
+        "views": _describe_views(node, mirror.position),
+    }
+
+
+def _describe_views(node: Node, position: int) -> dict[str, Any]:
+    """The build of each view that serves, or the newest where none does; /views has all of them."""
+    return {
+        build.view: {
+            "build": build.number,
+            "version": build.version,
+            "serving": build.serving,
+            "behind": max(0, position - build.position),
+        }
+        for _, build in sorted(node.views.builds(), key=lambda one: one[1].serving)
     }
 
 

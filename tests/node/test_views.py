@@ -400,6 +400,9 @@ async def test_rows_by_key_range_and_text(workplace: Path) -> None:
             "/views/users-by-name?limit=2", headers={"if-none-match": first.headers["etag"]}
         )
         assert again.status_code == 304
+        status = await served.read("/status")
+        assert status["views"]["users-by-name"]["serving"]
+        assert status["views"]["users-by-name"]["behind"] == 0
         await served.write("users/Anna", set={"userName": "Zoe"})
         assert (await served.read("/views/users-by-name?key=anna"))["rows"] == []
         await check_views(served)
