@@ -79,7 +79,8 @@ def run(*arguments: str) -> str:
 
 async def test_every_region_passes_scim2_s_checks(tmp_path: Path) -> None:
     async with running(tmp_path) as cluster:
-        for region in REGIONS:
+
+        async def check(region: str) -> None:
             command = [str(SCIM2), "--url", f"{cluster.urls[region]}/scim/v2", "test"]
             checked = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
             said = checked.stdout.decode()
@@ -87,6 +88,10 @@ async def test_every_region_passes_scim2_s_checks(tmp_path: Path) -> None:
             assert "ERROR" not in said
             assert said.count("SUCCESS") > 100
             print(f"{region}: {said.count('SUCCESS')} checks pass")
+
+        async with trio.open_nursery() as nursery:
+            for region in REGIONS:
+                nursery.start_soon(check, region)
         await cluster.settle()
 
 
