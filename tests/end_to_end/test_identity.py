@@ -14,7 +14,7 @@ import httpx
 import trio
 
 from tests.end_to_end.cluster import ATOLL, REGIONS, ROOT, Cluster, running
-from tests.node.test_scim import ENTERPRISE, GROUP, PATCH, SCIM, USER
+from tests.scim import ENTERPRISE, GROUP, PATCH, SCIM, USER
 
 SCIM2 = Path(sys.executable).with_name("scim2")
 

@@ -1,89 +1,14 @@
-"""The directory by SCIM, over real sockets: resources, minimal events, tags, uniqueness, searches, errors."""
+"""The directory by SCIM, over real sockets: resources, minimal events, tags, bulk, errors."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 from scim2_models import PreconditionFailedException
 
-from node.directory.schema import provider, type_named
-from node.directory.storage import Asking, DirectoryStorage
-from node.views.check import differences
-from tests.serving import Served, serving
-
-USER = "urn:ietf:params:scim:schemas:core:2.0:User"
-GROUP = "urn:ietf:params:scim:schemas:core:2.0:Group"
-ENTERPRISE = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"
-PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
-SCIM = {"content-type": "application/scim+json"}
-
-
-class Directory:
-    """A SCIM client of one node."""
-
-    def __init__(self, served: Served) -> None:
-        self.served = served
-
-    async def ask(
-        self,
-        method: str,
-        path: str,
-        body: Any = None,
-        expect: int = 200,
-        headers: dict[str, str] | None = None,
-        **query: str,
-    ) -> Any:
-        """One request; its document, where it has one."""
-        response = await self.served.client.request(
-            method, f"/scim/v2{path}", params=query, headers={**SCIM, **(headers or {})},
-            content=None if body is None else json.dumps(body).encode(),
-        )  # fmt: skip
-        assert response.status_code == expect, (response.status_code, response.text)
-        if not response.content:
-            return None
-        assert response.headers["content-type"] == "application/scim+json"
-        document = response.json()
-        if response.status_code >= 400:
-            assert document["status"] == str(response.status_code)
-            assert document["detail"]
-        return document
-
-    async def user(self, user_name: str, /, **attributes: Any) -> Any:
-        return await self.ask("POST", "/Users", {"schemas": [USER], "userName": user_name, **attributes}, 201)
-
-    async def group(self, name: str, *members: str) -> Any:
-        shown = [{"value": member} for member in members]
-        return await self.ask("POST", "/Groups", {"schemas": [GROUP], "displayName": name, "members": shown}, 201)
-
-    async def patch(self, path: str, *operations: dict[str, Any], expect: int = 204, **options: Any) -> Any:
-        body = {"schemas": [PATCH], "Operations": list(operations)}
-        return await self.ask("PATCH", path, body, expect, **options)
-
-    async def names(self, filter: str, kind: str = "Users", expect: int = 200) -> Any:
-        found = await self.ask("GET", f"/{kind}", expect=expect, filter=filter)
-        if expect != 200:
-            return found
-        assert found["totalResults"] == len(found.get("Resources", ()))
-        return [one.get("userName") or one.get("displayName") for one in found.get("Resources", ())]
-
-    async def events(self, stream: str) -> list[dict[str, Any]]:
-        shown = await self.served.read(f"/events/{stream}")
-        events: list[dict[str, Any]] = shown["events"]
-        return events
-
-
-async def check_views(served: Served) -> None:
-    """Every view shows everything, and is as a fresh build would be."""
-    views = served.node.views
-    with trio.fail_after(10):
-        while any(build.vector != served.node.replica.vector or build.scanning for _, build in views.builds()):
-            await trio.sleep(0.005)
-    with served.node.replica.read() as snapshot:
-        for view, build in views.builds():
-            assert view is not None
-            assert differences(views._index, build, view, snapshot) == []
+from tests.scim import ENTERPRISE, GROUP, PATCH, SCIM, USER, USERS, Directory, begin, check_views
+from tests.serving import serving
 
 
 async def test_a_user_comes_back_as_it_was_written(workplace: Path) -> None:
@@ -166,22 +91,6 @@ async def test_tags_compare_cache_and_set(workplace: Path) -> None:
         await directory.ask("DELETE", path, expect=412, headers={"if-match": first})
         now = (await directory.ask("GET", path))["meta"]["version"]
         await directory.ask("DELETE", path, expect=204, headers={"if-match": now})
-
-
-async def test_a_list_s_tag_is_of_everything_it_draws_on(workplace: Path) -> None:
-    async with serving(workplace) as served:
-        directory = Directory(served)
-        await directory.user("anna")
-        path = "/scim/v2/Users?filter=userName%20sw%20%22a%22"
-        listed = await served.client.get(path)
-        tag = {"if-none-match": listed.headers["etag"]}
-        assert (await served.client.get(path, headers=tag)).status_code == 304
-        assert (await served.client.get("/scim/v2/Users", headers=tag)).status_code == 200
-        await directory.user("abel")
-        again = await served.client.get(path, headers=tag)
-        assert (again.status_code, again.json()["totalResults"]) == (200, 2)
-        forced = await served.client.get(path, headers={"causal-after": again.headers["etag"]})
-        assert forced.status_code == 200, "a tag is a token, too"
 
 
 async def test_groups_show_in_a_user_s_tag_and_not_in_its_token(workplace: Path) -> None:
@@ -288,135 +197,6 @@ async def test_deleting_is_for_good(workplace: Path) -> None:
         await check_views(served)
 
 
-async def test_a_name_is_given_once(workplace: Path) -> None:
-    async with serving(workplace, unique_external_ids=True) as served:
-        directory = Directory(served)
-        first = await directory.user("Bjensen", externalId="7")
-        refused = await directory.ask("POST", "/Users", {"schemas": [USER], "userName": "bJENSEN"}, 409)
-        assert refused["scimType"] == "uniqueness"
-        assert first["id"] in refused["detail"]
-        await directory.ask("POST", "/Users", {"schemas": [USER], "userName": "other", "externalId": "7"}, 409)
-        second = await directory.user("other", externalId="8")
-        rename = {"op": "replace", "path": "userName", "value": "BJensen"}
-        await directory.patch(f"/Users/{second['id']}", rename, expect=409)
-        await directory.patch(f"/Users/{first['id']}", rename)
-        await directory.patch(f"/Users/{first['id']}", {**rename, "value": "moved"})
-        await directory.patch(f"/Users/{second['id']}", rename)
-        await directory.user("other")
-        await served.write("users/raw", set={"userName": "Straße"})
-        await directory.ask("POST", "/Users", {"schemas": [USER], "userName": "STRASSE"}, 409)
-        await check_views(served)
-
-
-async def test_many_at_once_get_a_name_once(workplace: Path) -> None:
-    async with serving(workplace) as served:
-        statuses: list[int] = []
-
-        async def claim(number: int) -> None:
-            body = json.dumps({"schemas": [USER], "userName": "wanted", "title": str(number)})
-            statuses.append((await served.client.post("/scim/v2/Users", content=body, headers=SCIM)).status_code)
-
-        async with trio.open_nursery() as nursery:
-            for number in range(20):
-                nursery.start_soon(claim, number)
-        assert sorted(statuses) == [201] + [409] * 19
-        assert await Directory(served).names('userName eq "wanted"') == ["wanted"]
-        await check_views(served)
-
-
-async def test_a_create_that_is_repeated_creates_once(workplace: Path) -> None:
-    async with serving(workplace) as served:
-        directory = Directory(served)
-        body = {"schemas": [USER], "userName": "bjensen"}
-        key = {"idempotency-key": "k1"}
-        first = await directory.ask("POST", "/Users", body, 201, headers=key)
-        assert await directory.ask("POST", "/Users", body, 201, headers=key) == first
-        await directory.ask("POST", "/Users", {**body, "title": "x"}, 422, headers=key)
-        assert len((await directory.ask("GET", "/Users"))["Resources"]) == 1
-
-
-FILTERS: list[tuple[str, list[str]]] = [
-    ('userName eq "ANNA"', ["anna"]),
-    ('userName sw "an"', ["andré", "anna"]),
-    ('userName co "nn"', ["anna"]),
-    ('userName co "nna"', ["anna"]),
-    ('userName ew "rta"', ["berta"]),
-    ('emails eq "A@example.com"', ["anna"]),
-    ('emails.value eq "a@example.com"', ["anna"]),
-    ('emails[type eq "work" and value co "example"]', ["anna", "berta"]),
-    ('emails[type eq "home"]', []),
-    ('externalId eq "X1"', ["anna"]),
-    ('externalId eq "x1"', []),
-    ('name.familyName co "müll"', ["andré"]),
-    ('name.familyName co "MU\u0308LL"', ["andré"]),
-    ('title pr', ["berta"]),
-    ('not (title pr)', ["andré", "anna"]),
-    ('userName eq "anna" or userName eq "berta"', ["anna", "berta"]),
-    ('userName sw "an" and active eq false', ["andré"]),
-    ('active eq true', ["anna", "berta"]),
-    (f'{ENTERPRISE}:department eq "Tours"', ["berta"]),
-    ('meta.created gt "2020-01-01T00:00:00Z"', ["andré", "anna", "berta"]),
-    ('displayName sw "Ber"', ["berta"]),
-    ('groups.value eq "nowhere"', []),
-]  # fmt: skip
-
-
-async def populate(directory: Directory) -> None:
-    await directory.user("anna", externalId="X1", active=True, emails=[{"value": "a@example.com", "type": "work"}])
-    await directory.user(
-        "berta", title="Guide", active=True, displayName="Berta B", emails=[{"value": "b@example.org", "type": "work"}],
-        **{ENTERPRISE: {"department": "Tours"}},
-    )  # fmt: skip
-    await directory.user("andré", active=False, name={"familyName": "Müller"})
-
-
-async def test_filters(workplace: Path) -> None:
-    async with serving(workplace) as served:
-        directory = Directory(served)
-        await populate(directory)
-        for text, expected in FILTERS:
-            assert sorted(await directory.names(text)) == expected, text
-            by_body = await directory.ask(
-                "POST", "/Users/.search",
-                {"schemas": ["urn:ietf:params:scim:api:messages:2.0:SearchRequest"], "filter": text},
-            )  # fmt: skip
-            assert sorted(one["userName"] for one in by_body.get("Resources", ())) == expected, text
-        await directory.group("Guides")
-        assert await directory.names('displayName eq "guides"', "Groups") == ["Guides"]
-        everything = await directory.ask("GET", "/", filter='displayName sw "gui"')
-        assert [one["displayName"] for one in everything["Resources"]] == ["Guides"]
-
-
-@pytest.mark.parametrize(
-    ("by", "order"), [("userName", ""), ("userName", "descending"), ("title", ""), ("id", "descending")]
-)
-async def test_pages_by_index_and_by_cursor_are_the_list(workplace: Path, by: str, order: str) -> None:
-    async with serving(workplace) as served:
-        directory = Directory(served)
-        for number in range(11):
-            await directory.user(f"u{number:02}", **({"title": f"t{number % 3}"} if number % 4 else {}))
-        sorting: dict[str, Any] = {"sortBy": by} | ({"sortOrder": order} if order else {})
-        whole = [one["userName"] for one in (await directory.ask("GET", "/Users", **sorting))["Resources"]]
-        assert len(whole) == 11
-        if by == "userName":
-            assert whole == sorted(whole, reverse=bool(order))
-        paged: list[str] = []
-        for start in range(1, 12, 4):
-            page = await directory.ask("GET", "/Users", startIndex=str(start), count="4", **sorting)
-            assert (page["totalResults"], page["startIndex"]) == (11, start)
-            paged += [one["userName"] for one in page["Resources"]]
-        assert paged == whole
-        by_cursor: list[str] = []
-        cursor: str | None = ""
-        while cursor is not None:
-            page = await directory.ask("GET", "/Users", cursor=cursor, count="4", **sorting)
-            by_cursor += [one["userName"] for one in page["Resources"]]
-            cursor = page.get("nextCursor")
-        assert by_cursor == whole
-        assert (await directory.ask("GET", "/Users", count="0"))["totalResults"] == 11
-        await directory.ask("GET", "/Users", cursor="nonsense", expect=400)
-
-
 async def test_bulk_does_all_and_says_what_failed(workplace: Path) -> None:
     async with serving(workplace) as served:
         directory = Directory(served)
@@ -490,23 +270,6 @@ async def test_passwords_can_be_dropped(workplace: Path) -> None:
         assert b"secret" not in b"".join(row for _, row in served.dump())
 
 
-async def test_a_filter_that_no_index_serves_is_answered_within_a_bound(
-    workplace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("node.directory.search.SCIM_EXAMINED_MAX", 5)
-    async with serving(workplace) as served:
-        directory = Directory(served)
-        for number in range(5):
-            await directory.user(f"u{number}", title="x")
-        assert len(await directory.names('title eq "x"')) == 5
-        await directory.user("one-more")
-        refused = await directory.names('title eq "x"', expect=400)
-        assert refused["scimType"] == "tooMany"
-        assert await directory.names('title eq "x" and userName eq "u1"') == ["u1"]
-        assert (await directory.ask("GET", "/Users", sortBy="userName", count="2"))["totalResults"] == 6
-        await directory.ask("GET", "/Users", sortBy="title", expect=400)
-
-
 async def test_a_client_waits_for_what_it_names(workplace: Path) -> None:
     async with serving(workplace) as served:
         directory = Directory(served)
@@ -529,46 +292,6 @@ async def test_the_locations_are_where_the_operator_says(workplace: Path) -> Non
         assert made["meta"]["location"] == f"https://id.example.com/scim/v2/Users/{made['id']}"
 
 
-async def begin(directory: Directory, made: Any) -> DirectoryStorage:
-    """A request that has read a user, and not written yet."""
-    storage = DirectoryStorage(directory.served.node, Asking("somebody"))
-    await storage.get(type_named("User"), made["id"])
-    return storage
-
-
-def user_model(made: Any, **changes: Any) -> Any:
-    document = {name: value for name, value in made.items() if name != "meta"} | changes
-    model: Any = provider().model_for("User")
-    return model.model_validate(document)
-
-
-async def test_a_write_that_leaves_the_name_alone_moves_no_claim(workplace: Path) -> None:
-    async with serving(workplace) as served:
-        directory = Directory(served)
-        made = await directory.user("anna")
-        late = await begin(directory, made)
-        rename = {"op": "replace", "path": "userName", "value": "berta"}
-        await directory.patch(f"/Users/{made['id']}", rename)
-        await late.update(type_named("User"), user_model(made, title="Guide"))
-        await directory.user("anna")
-        await directory.ask("POST", "/Users", {"schemas": [USER], "userName": "berta"}, 409)
-        assert await directory.names('userName eq "berta"') == ["berta"]
-        await check_views(served)
-
-
-async def test_two_renames_at_once_leave_one_claim_that_counts(workplace: Path) -> None:
-    async with serving(workplace) as served:
-        directory = Directory(served)
-        made = await directory.user("anna")
-        late = await begin(directory, made)
-        await directory.patch(f"/Users/{made['id']}", {"op": "replace", "path": "userName", "value": "berta"})
-        await late.update(type_named("User"), user_model(made, userName="cara"))
-        assert await directory.names('userName eq "cara"') == ["cara"]
-        await directory.ask("POST", "/Users", {"schemas": [USER], "userName": "cara"}, 409)
-        for free in ("anna", "berta"):
-            await directory.user(free)
-
-
 async def test_a_delete_that_is_refused_clears_nothing(workplace: Path) -> None:
     async with serving(workplace) as served:
         directory = Directory(served)
@@ -577,7 +300,7 @@ async def test_a_delete_that_is_refused_clears_nothing(workplace: Path) -> None:
         late.exactly = True
         await directory.patch(f"/Users/{made['id']}", {"op": "replace", "path": "title", "value": "Pilot"})
         with pytest.raises(PreconditionFailedException):
-            await late.delete(type_named("User"), made["id"])
+            await late.delete(USERS, made["id"])
         assert (await directory.ask("GET", f"/Users/{made['id']}"))["title"] == "Pilot"
 
 
@@ -625,21 +348,6 @@ async def test_a_context_is_of_the_resource_it_is_sent_with(workplace: Path) -> 
         other = {"causal-context": berta["meta"]["version"].removeprefix('W/"').rstrip('"')}
         refused = await directory.ask("PUT", f"/Users/{anna['id']}", {**anna, "title": "x"}, 400, headers=other)
         assert "another scope" in refused["detail"]
-
-
-async def test_strange_texts_harm_nothing(workplace: Path, caplog: pytest.LogCaptureFixture) -> None:
-    async with serving(workplace) as served:
-        directory = Directory(served)
-        await directory.user("anna")
-        for text in ("a\0bc", 'a"b"c', "* OR a", "(abc", "\U0001f600" * 3, "%_%"):
-            assert (await served.client.get("/views/users-search", params={"q": text})).status_code == 200, text
-            literal = json.dumps(text)
-            assert await directory.names(f"userName co {literal}") == []
-        deep = '{"password": ' + "[" * 100_000 + "]" * 100_000 + "}"
-        answer = await served.client.post("/scim/v2/Users", content=deep, headers=SCIM)
-        assert (answer.status_code, answer.json()["scimType"]) == (400, "invalidSyntax")
-        assert caplog.text == ""
-        await check_views(served)
 
 
 async def test_resources_that_were_written_to_their_streams(workplace: Path) -> None:

@@ -5,13 +5,11 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,8 +22,6 @@ from node.views.view import Row, State, View, ViewsRefused, check_together
 from node.views.views import ViewBusy, Views
 from replication.limits import SET_INLINE_MAX
 from tests.helpers import Node
-from tests.node.test_scim import check_views
-from tests.serving import Served, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -359,158 +355,6 @@ def test_a_set_larger_than_a_piece_is_scanned_in_pieces(
         pieces += 1
         one.node.write("groups/big", remove={"members": [f"m{pieces}"]}) if pieces < 10 else None
     assert pieces > 15
-
-
-# --- over HTTP
-
-
-async def wait_built(served: Served, name: str) -> dict[str, Any]:
-    with trio.fail_after(10):
-        while True:
-            view: dict[str, Any] = (await served.read("/views"))["views"][name]
-            if all(build["state"] == "following" and not build["behind"] for build in view["builds"]):
-                return view
-            await trio.sleep(0.01)
-
-
-async def test_rows_by_key_range_and_text(workplace: Path) -> None:
-    async with serving(workplace) as served:
-        for name in ("Anna", "andré", "Berta"):
-            await served.write(f"users/{name}", set={"userName": name, "displayName": f"{name} Müller"})
-        exact = await served.read("/views/users-by-name?key=ANDRÉ")
-        assert exact["rows"] == [
-            {"key": "andré", "stream": "users/andré", "columns": {"userName": "andré", "displayName": "andré Müller"}}
-        ]
-        assert [row["key"] for row in (await served.read("/views/users-by-name?from=a&to=anz"))["rows"]] == [
-            "andré",
-            "Anna",
-        ]
-        assert [row["key"] for row in (await served.read("/views/users-by-name?from=anna"))["rows"]] == [
-            "Anna",
-            "Berta",
-        ]
-        assert len((await served.read("/views/users-search?q=MÜLL"))["rows"]) == 3
-        first = await served.client.get("/views/users-by-name?limit=2")
-        assert [row["key"] for row in first.json()["rows"]] == ["andré", "Anna"]
-        second = await served.read(first.links["next"]["url"])
-        assert [row["key"] for row in second["rows"]] == ["Berta"]
-        pages = await served.client.get("/views/users-search?q=müller&limit=2")
-        assert len((await served.read(pages.links["next"]["url"]))["rows"]) == 1
-        again = await served.client.get(
-            "/views/users-by-name?limit=2", headers={"if-none-match": first.headers["etag"]}
-        )
-        assert again.status_code == 304
-        status = await served.read("/status")
-        assert status["views"]["users-by-name"]["serving"]
-        assert status["views"]["users-by-name"]["behind"] == 0
-        await served.write("users/Anna", set={"userName": "Zoe"})
-        assert (await served.read("/views/users-by-name?key=anna"))["rows"] == []
-        await check_views(served)
-
-
-@pytest.mark.parametrize(
-    ("path", "status", "field"),
-    [
-        ("/views/nothing", 404, None),
-        ("/views/", 404, None),
-        ("/views/users?key=a&q=b", 400, "key"),
-        ("/views/users?q=abc", 400, "q"),
-        ("/views/users-search?q=ab", 400, "q"),
-        ("/views/users?cursor=x", 400, "cursor"),
-        ("/views/users?limit=0", 400, "limit"),
-        ("/views/users?what=1", 400, "what"),
-    ],
-)
-async def test_what_cannot_be_asked_is_said(workplace: Path, path: str, status: int, field: str | None) -> None:
-    async with serving(workplace) as served:
-        await trio.sleep(0.05)
-        answer = await served.client.get(path)
-        assert (answer.status_code, answer.json().get("field")) == (status, field), answer.text
-
-
-async def test_a_view_is_forced_to_a_token(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serving(workplace) as served:
-        await served.write("users/1", set={"userName": "anna"})
-        await served.read("/views/users-by-name?key=anna")
-        monkeypatch.setattr(Views, "step", lambda self: False)
-        written = await served.write("users/2", set={"userName": "berta"})
-        headers = {"causal-after": written["token"], "prefer": "wait=0.05"}
-        refused = await served.client.get("/views/users-by-name?key=berta", headers=headers)
-        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
-        assert refused.json()["missing"] == {served.node.replica.origin: {"wanted": 2, "held": 1}}
-        shown = await served.client.get("/views/users-by-name?key=anna")
-        assert shown.json()["watermark"].endswith(".1"), "what it shows, and how much that is"
-        monkeypatch.undo()
-        served.node.wake()
-        assert len((await served.read("/views/users-by-name?key=berta", headers))["rows"]) == 1
-
-
-async def test_an_index_narrows_and_the_query_resolves(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serving(workplace) as served:
-        await served.write("users/1", set={"userName": "anna"})
-        await served.write("groups/1", add={"members": ["1"]})
-        await served.read("/views/users-by-name?key=anna")
-        await served.read("/views/groups-of?key=1")
-        monkeypatch.setattr(Views, "step", lambda self: False)
-        monkeypatch.setattr("node.views.views.WAIT_DEFAULT_S", 0.05)
-        await served.write("users/1", set={"userName": "berta"})
-        await served.write("groups/1", remove={"members": ["1"]})
-        monkeypatch.setattr("node.interface.views.have_shown", _at_once)
-        assert (await served.read("/views/users-by-name?key=anna"))["rows"] == []
-        assert (await served.read("/views/groups-of?key=1"))["rows"] == []
-        monkeypatch.undo()
-        served.node.wake()
-        await check_views(served)
-
-
-async def _at_once(*_: Any) -> None:
-    """Do not wait for a view that stands still."""
-
-
-PEOPLE = """
-    from node.views.view import Row, View
-
-    def rows(state):
-        if state.text("userName"):
-            yield Row(state.text("userName"){change}, {{"initial": state.text("userName")[0].upper()}})
-
-    VIEWS = [View(name="people", version={version}, streams="users/", rows=rows, columns=("initial",))]
-"""
-
-
-async def test_a_view_of_the_operator_s_own_is_added_changed_and_rolled_back(
-    workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module = tmp_path / "atoll_test_people.py"
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("sys.dont_write_bytecode", True)  # two versions in one second have one bytecode file
-    module.write_text(textwrap.dedent(PEOPLE.format(version=1, change="")))
-    async with serving(workplace, views=["atoll_test_people"]) as served:
-        await served.write("users/1", set={"userName": "berta"})
-        shown = await served.read("/views/people?key=berta")
-        assert shown["rows"] == [{"key": "berta", "stream": "users/1", "columns": {"initial": "B"}}]
-        module.write_text(textwrap.dedent(PEOPLE.format(version=2, change="[::-1]")))
-        asked = await served.client.post("/views/people", json={"do": "rebuild"})
-        new = asked.json()["build"]
-        view = await wait_built(served, "people")
-        assert len((await served.read("/views/people?key=berta"))["rows"]) == 1
-        assert (await served.client.post("/views/people", json={"do": "switch", "build": new})).status_code == 200
-        assert len((await served.read("/views/people?key=berta"))["rows"]) == 0
-        assert len((await served.read("/views/people?key=atreb"))["rows"]) == 1
-        old = view["serving"]
-        assert (await served.client.post("/views/people", json={"do": "switch", "build": old})).status_code == 200
-        assert len((await served.read("/views/people?key=berta"))["rows"]) == 1
-        module.write_text("VIEWS = [")
-        broken = await served.client.post("/views/people", json={"do": "rebuild"})
-        assert broken.status_code == 422
-        assert "atoll_test_people" in broken.json()["detail"]
-        assert len((await served.read("/views/people?key=berta"))["rows"]) == 1
-        for body, status in (
-            ({"do": "dance"}, 400), ({"do": "switch"}, 400), ({"do": "switch", "build": 99}, 404),
-            ({"do": "drop", "build": old}, 409),
-        ):  # fmt: skip
-            assert (await served.client.post("/views/people", json=body)).status_code == status, body
-        await check_views(served)
 
 
 def verified(directory: Path) -> tuple[int, str]:

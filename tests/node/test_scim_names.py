@@ -1,0 +1,83 @@
+"""Names: given once in a region, whoever asks at the same time, and however often."""
+
+import json
+from pathlib import Path
+
+import trio
+
+from tests.scim import SCIM, USER, USERS, Directory, begin, check_views, user_model
+from tests.serving import serving
+
+
+async def test_a_name_is_given_once(workplace: Path) -> None:
+    async with serving(workplace, unique_external_ids=True) as served:
+        directory = Directory(served)
+        first = await directory.user("Bjensen", externalId="7")
+        refused = await directory.ask("POST", "/Users", {"schemas": [USER], "userName": "bJENSEN"}, 409)
+        assert refused["scimType"] == "uniqueness"
+        assert first["id"] in refused["detail"]
+        await directory.ask("POST", "/Users", {"schemas": [USER], "userName": "other", "externalId": "7"}, 409)
+        second = await directory.user("other", externalId="8")
+        rename = {"op": "replace", "path": "userName", "value": "BJensen"}
+        await directory.patch(f"/Users/{second['id']}", rename, expect=409)
+        await directory.patch(f"/Users/{first['id']}", rename)
+        await directory.patch(f"/Users/{first['id']}", {**rename, "value": "moved"})
+        await directory.patch(f"/Users/{second['id']}", rename)
+        await directory.user("other")
+        await served.write("users/raw", set={"userName": "Straße"})
+        await directory.ask("POST", "/Users", {"schemas": [USER], "userName": "STRASSE"}, 409)
+        await check_views(served)
+
+
+async def test_many_at_once_get_a_name_once(workplace: Path) -> None:
+    async with serving(workplace) as served:
+        statuses: list[int] = []
+
+        async def claim(number: int) -> None:
+            body = json.dumps({"schemas": [USER], "userName": "wanted", "title": str(number)})
+            statuses.append((await served.client.post("/scim/v2/Users", content=body, headers=SCIM)).status_code)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(20):
+                nursery.start_soon(claim, number)
+        assert sorted(statuses) == [201] + [409] * 19
+        assert await Directory(served).names('userName eq "wanted"') == ["wanted"]
+        await check_views(served)
+
+
+async def test_a_create_that_is_repeated_creates_once(workplace: Path) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        body = {"schemas": [USER], "userName": "bjensen"}
+        key = {"idempotency-key": "k1"}
+        first = await directory.ask("POST", "/Users", body, 201, headers=key)
+        assert await directory.ask("POST", "/Users", body, 201, headers=key) == first
+        await directory.ask("POST", "/Users", {**body, "title": "x"}, 422, headers=key)
+        assert len((await directory.ask("GET", "/Users"))["Resources"]) == 1
+
+
+async def test_a_write_that_leaves_the_name_alone_moves_no_claim(workplace: Path) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        made = await directory.user("anna")
+        late = await begin(directory, made)
+        rename = {"op": "replace", "path": "userName", "value": "berta"}
+        await directory.patch(f"/Users/{made['id']}", rename)
+        await late.update(USERS, user_model(made, title="Guide"))
+        await directory.user("anna")
+        await directory.ask("POST", "/Users", {"schemas": [USER], "userName": "berta"}, 409)
+        assert await directory.names('userName eq "berta"') == ["berta"]
+        await check_views(served)
+
+
+async def test_two_renames_at_once_leave_one_claim_that_counts(workplace: Path) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        made = await directory.user("anna")
+        late = await begin(directory, made)
+        await directory.patch(f"/Users/{made['id']}", {"op": "replace", "path": "userName", "value": "berta"})
+        await late.update(USERS, user_model(made, userName="cara"))
+        assert await directory.names('userName eq "cara"') == ["cara"]
+        await directory.ask("POST", "/Users", {"schemas": [USER], "userName": "cara"}, 409)
+        for free in ("anna", "berta"):
+            await directory.user(free)

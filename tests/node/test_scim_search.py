@@ -1,0 +1,140 @@
+"""Searching the directory: filters, orders, pages, tags of lists, bounds, strange texts."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.scim import ENTERPRISE, SCIM, Directory, check_views
+from tests.serving import serving
+
+
+async def test_a_list_s_tag_is_of_everything_it_draws_on(workplace: Path) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        await directory.user("anna")
+        path = "/scim/v2/Users?filter=userName%20sw%20%22a%22"
+        listed = await served.client.get(path)
+        tag = {"if-none-match": listed.headers["etag"]}
+        assert (await served.client.get(path, headers=tag)).status_code == 304
+        assert (await served.client.get("/scim/v2/Users", headers=tag)).status_code == 200
+        await directory.user("abel")
+        again = await served.client.get(path, headers=tag)
+        assert (again.status_code, again.json()["totalResults"]) == (200, 2)
+        forced = await served.client.get(path, headers={"causal-after": again.headers["etag"]})
+        assert forced.status_code == 200, "a tag is a token, too"
+
+
+FILTERS: list[tuple[str, list[str]]] = [
+    ('userName eq "ANNA"', ["anna"]),
+    ('userName sw "an"', ["andré", "anna"]),
+    ('userName co "nn"', ["anna"]),
+    ('userName co "nna"', ["anna"]),
+    ('userName ew "rta"', ["berta"]),
+    ('emails eq "A@example.com"', ["anna"]),
+    ('emails.value eq "a@example.com"', ["anna"]),
+    ('emails[type eq "work" and value co "example"]', ["anna", "berta"]),
+    ('emails[type eq "home"]', []),
+    ('externalId eq "X1"', ["anna"]),
+    ('externalId eq "x1"', []),
+    ('name.familyName co "müll"', ["andré"]),
+    ('name.familyName co "MU\u0308LL"', ["andré"]),
+    ('title pr', ["berta"]),
+    ('not (title pr)', ["andré", "anna"]),
+    ('userName eq "anna" or userName eq "berta"', ["anna", "berta"]),
+    ('userName sw "an" and active eq false', ["andré"]),
+    ('active eq true', ["anna", "berta"]),
+    (f'{ENTERPRISE}:department eq "Tours"', ["berta"]),
+    ('meta.created gt "2020-01-01T00:00:00Z"', ["andré", "anna", "berta"]),
+    ('displayName sw "Ber"', ["berta"]),
+    ('groups.value eq "nowhere"', []),
+]  # fmt: skip
+
+
+async def populate(directory: Directory) -> None:
+    await directory.user("anna", externalId="X1", active=True, emails=[{"value": "a@example.com", "type": "work"}])
+    await directory.user(
+        "berta", title="Guide", active=True, displayName="Berta B", emails=[{"value": "b@example.org", "type": "work"}],
+        **{ENTERPRISE: {"department": "Tours"}},
+    )  # fmt: skip
+    await directory.user("andré", active=False, name={"familyName": "Müller"})
+
+
+async def test_filters(workplace: Path) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        await populate(directory)
+        for text, expected in FILTERS:
+            assert sorted(await directory.names(text)) == expected, text
+            by_body = await directory.ask(
+                "POST", "/Users/.search",
+                {"schemas": ["urn:ietf:params:scim:api:messages:2.0:SearchRequest"], "filter": text},
+            )  # fmt: skip
+            assert sorted(one["userName"] for one in by_body.get("Resources", ())) == expected, text
+        await directory.group("Guides")
+        assert await directory.names('displayName eq "guides"', "Groups") == ["Guides"]
+        everything = await directory.ask("GET", "/", filter='displayName sw "gui"')
+        assert [one["displayName"] for one in everything["Resources"]] == ["Guides"]
+
+
+@pytest.mark.parametrize(
+    ("by", "order"), [("userName", ""), ("userName", "descending"), ("title", ""), ("id", "descending")]
+)
+async def test_pages_by_index_and_by_cursor_are_the_list(workplace: Path, by: str, order: str) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        for number in range(11):
+            await directory.user(f"u{number:02}", **({"title": f"t{number % 3}"} if number % 4 else {}))
+        sorting: dict[str, Any] = {"sortBy": by} | ({"sortOrder": order} if order else {})
+        whole = [one["userName"] for one in (await directory.ask("GET", "/Users", **sorting))["Resources"]]
+        assert len(whole) == 11
+        if by == "userName":
+            assert whole == sorted(whole, reverse=bool(order))
+        paged: list[str] = []
+        for start in range(1, 12, 4):
+            page = await directory.ask("GET", "/Users", startIndex=str(start), count="4", **sorting)
+            assert (page["totalResults"], page["startIndex"]) == (11, start)
+            paged += [one["userName"] for one in page["Resources"]]
+        assert paged == whole
+        by_cursor: list[str] = []
+        cursor: str | None = ""
+        while cursor is not None:
+            page = await directory.ask("GET", "/Users", cursor=cursor, count="4", **sorting)
+            by_cursor += [one["userName"] for one in page["Resources"]]
+            cursor = page.get("nextCursor")
+        assert by_cursor == whole
+        assert (await directory.ask("GET", "/Users", count="0"))["totalResults"] == 11
+        await directory.ask("GET", "/Users", cursor="nonsense", expect=400)
+
+
+async def test_a_filter_that_no_index_serves_is_answered_within_a_bound(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.directory.search.SCIM_EXAMINED_MAX", 5)
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        for number in range(5):
+            await directory.user(f"u{number}", title="x")
+        assert len(await directory.names('title eq "x"')) == 5
+        await directory.user("one-more")
+        refused = await directory.names('title eq "x"', expect=400)
+        assert refused["scimType"] == "tooMany"
+        assert await directory.names('title eq "x" and userName eq "u1"') == ["u1"]
+        assert (await directory.ask("GET", "/Users", sortBy="userName", count="2"))["totalResults"] == 6
+        await directory.ask("GET", "/Users", sortBy="title", expect=400)
+
+
+async def test_strange_texts_harm_nothing(workplace: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        await directory.user("anna")
+        for text in ("a\0bc", 'a"b"c', "* OR a", "(abc", "\U0001f600" * 3, "%_%"):
+            assert (await served.client.get("/views/users-search", params={"q": text})).status_code == 200, text
+            literal = json.dumps(text)
+            assert await directory.names(f"userName co {literal}") == []
+        deep = '{"password": ' + "[" * 100_000 + "]" * 100_000 + "}"
+        answer = await served.client.post("/scim/v2/Users", content=deep, headers=SCIM)
+        assert (answer.status_code, answer.json()["scimType"]) == (400, "invalidSyntax")
+        assert caplog.text == ""
+        await check_views(served)
