@@ -85,6 +85,8 @@ VIEW_STREAMS_A_PIECE = 64
 VIEW_PIECES_A_COMMIT = 64
 VIEW_MEMBERS_A_PIECE = 2_000
 """Members of sets that a scan reads at once."""
+VIEW_KEY_CHARACTERS_MAX = 512
+"""Where a key ends. A longer value is found by what it starts with; whoever resolves it compares the rest."""
 VIEW_FAILURES_LOGGED = 100
 VIEW_RETRY_S = 1.0
 """How long views pause after what they cannot help, such as a full disk."""
@@ -96,12 +98,18 @@ SCIM_BULK_OPERATIONS_MAX = 1_000
 SCIM_BULK_BYTES_MAX = 1024 * 1024
 SCIM_EXAMINED_MAX = 2_000
 """Resources that one filter may have looked at, beyond what an index serves."""
+SCIM_GROUPS_SHOWN_MAX = 1_000
+"""Groups that a user shows, the first by name."""
+SPLITS_FOLLOWED_MAX = 8
+"""Streams split off one that its state is put together from."""
 SCIM_MEMBERS_SHOWN_MAX = 100_000
 """Members that one answer may list; a larger group is read without them."""
 CLAIM_TRIES = 8
 """How often a write is tried again when the claims that it depends on have moved."""
 
 # Searches
+SEARCH_CHARACTERS_MIN = 3
+"""Shorter texts are in too many trigrams, or in none."""
 SEARCH_HITS_MAX = 10_000
 """What a search may find; a text that more entries hold is to be made longer."""
 

@@ -27,8 +27,8 @@ from scim2_models.path import (
 
 from node.directory.names import GROUPS
 from node.directory.schema import GROUP, USER
+from node.limits import SEARCH_CHARACTERS_MIN
 from node.views.folding import fold
-from node.views.index import SEARCH_CHARACTERS_MIN
 
 _EXACT = {
     (USER, "username"): "users-by-name",

@@ -6,13 +6,13 @@ given: that is what is paid for never giving one twice. Everything else goes on 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from scim2_models import ConflictException
 
-from crdt.operations import Add, Operation, Remove, Set
 from crdt.version_vector import VersionVector, join
+from node.interface.drafts import spell
 from node.seams import Unreachable
 from node.service import Node, NotCaughtUp
 from replication.command import Draft
@@ -30,7 +30,7 @@ class Moved(Exception):
     """A claim at home is in another state than here; what it is in has been waited for."""
 
 
-def home_of(homes: Mapping[str, str], names: Sequence[str]) -> str | None:
+def home_of(homes: Mapping[str, str], names: Iterable[str]) -> str | None:
     """The home region of claims, by the longest prefix that has one."""
     for name in names:
         for prefix in reversed(ancestors(name)):
@@ -51,7 +51,7 @@ async def write_at_home(
 
     Raises: HomeOutOfReach; Moved; NotCaughtUp; ConflictException.
     """
-    events = [{"stream": draft.stream, **_spell(draft.operations)} for draft in drafts]
+    events = [{"stream": draft.stream, **spell(draft.operations)} for draft in drafts]
     states = {name: format_token(name, vector) for name, vector in expect.items()}
     body = json.dumps({"events": events, "expect": states}).encode()
     headers = {"content-type": "application/json", node.configuration.actor_header.lower(): actor}
@@ -87,19 +87,3 @@ async def _wait(node: Node, home: str, tokens: Sequence[str], seconds: float) ->
         raise HomeOutOfReach(
             f"region {home} was asked, and what it wrote has not arrived here yet: {dict(error.missing)}"
         ) from None
-
-
-def _spell(operations: Sequence[Operation]) -> dict[str, Any]:
-    """Operations as the interface spells them."""
-    spelt: dict[str, Any] = {}
-    for operation in operations:
-        match operation:
-            case Set(field, value):
-                spelt.setdefault("set", {})[field] = value
-            case Add(field, element):
-                spelt.setdefault("add", {}).setdefault(field, []).append(element)
-            case Remove(field, element):
-                spelt.setdefault("remove", {}).setdefault(field, []).append(element)
-            case _:
-                spelt["delete"] = True
-    return spelt

@@ -16,7 +16,7 @@ from crdt.version_vector import VersionVector, join
 from node.directory.mapping import Fields, fields_of, to_document
 from node.directory.names import DELETED, GROUPS, MEMBERS, USERS, is_resource, member_element, member_stream
 from node.directory.schema import GROUP, USER, provider
-from node.limits import SCIM_MEMBERS_SHOWN_MAX
+from node.limits import SCIM_GROUPS_SHOWN_MAX, SCIM_MEMBERS_SHOWN_MAX
 from node.views.query import BEGINNING, page
 from node.views.state import MOVED_FROM, parts_of, registers_of, state_of
 from node.views.view import State
@@ -30,8 +30,6 @@ from replication.tables import StreamRow
 from replication.tokens import format_token
 
 PREFIXES = {USER: USERS, GROUP: GROUPS}
-TYPES = {USERS: USER, GROUPS: GROUP}
-GROUPS_SHOWN_MAX = 1_000
 VARIANT_BYTES = 4
 
 
@@ -144,7 +142,7 @@ def read_groups(snapshot: Snapshot, views: Views, found: Found) -> list[dict[str
     Raises: ViewBuilding.
     """
     element = member_element(found.stream)
-    hits, _ = page(views, snapshot, "groups-of", element, element, BEGINNING, GROUPS_SHOWN_MAX)
+    hits, _ = page(views, snapshot, "groups-of", element, element, BEGINNING, SCIM_GROUPS_SHOWN_MAX)
     shown: list[dict[str, Any]] = []
     for hit in hits:
         group = living(snapshot, hit.stream)
@@ -170,8 +168,8 @@ def to_document_of(found: Found) -> dict[str, Any]:
     document["id"] = found.state.name
     document["meta"] = {
         "resourceType": found.kind,
-        "created": found.created.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "lastModified": found.modified.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "created": found.created,
+        "lastModified": found.modified,
         "version": version_of(found),
     }
     if found.members:

@@ -16,7 +16,6 @@ from scim2_models import (
     Mutability,
     Pagination,
     Patch,
-    ResourceType,
     Schema,
     ScimPolicy,
     ScimProvider,
@@ -127,9 +126,3 @@ def _collect(schema: Schema, before: str, single: dict[str, type], lists: dict[s
 
 def _type(attribute: Attribute) -> type:
     return bool if attribute.type == Attribute.Type.boolean else str
-
-
-def type_named(name: str) -> ResourceType:
-    """A resource type."""
-    [found] = [one for one in provider().resource_types if one.name == name]
-    return found

@@ -19,11 +19,11 @@ from node.directory.names import MEMBERS
 from node.directory.refusals import search_error_of
 from node.directory.resources import PREFIXES, Found, keeps, read, read_groups, read_members, stream_of, to_model
 from node.directory.schema import GROUP, USER
-from node.limits import SCIM_EXAMINED_MAX, SCIM_MEMBERS_SHOWN_MAX, SEARCH_HITS_MAX
+from node.limits import SCIM_EXAMINED_MAX, SCIM_MEMBERS_SHOWN_MAX
 from node.views.folding import fold
 from node.views.index import LAST_KEY, last_with
 from node.views.projection import key_of
-from node.views.query import candidates
+from node.views.query import holding
 from replication.errors import TooLarge
 from replication.queries import contains
 from replication.snapshot import Snapshot
@@ -52,7 +52,7 @@ class Search:
         self.kinds = kinds
         self.request = request
         self.filter = request.filter
-        self.node = None if request.filter is None else request.filter.ast
+        self.tree = None if request.filter is None else request.filter.ast
         self.position = position
         self.down = request.sort_by is not None and request.sort_order == SearchRequest.SortOrder.descending
         self._examined = 0
@@ -70,9 +70,9 @@ class Search:
             return page or await self._page_of_all(snapshot)
 
     def _views_of(self, kind: str) -> Iterable[str]:
-        sources = () if self.node is None else plan(kind, self.node) or ()
+        sources = () if self.tree is None else plan(kind, self.tree) or ()
         views = {source.view for source in sources if not isinstance(source, Id)} | {LISTS[kind]}
-        if kind == USER and (mentions(self.node, "groups") or self._shows("groups")):
+        if kind == USER and (mentions(self.tree, "groups") or self._shows("groups")):
             views.add("groups-of")
         return sorted(views)
 
@@ -87,13 +87,13 @@ class Search:
             return None
         [kind] = self.kinds
         by = None if self.request.sort_by is None else str(self.request.sort_by).rpartition(":")[2].casefold()
-        if self.node is None:
+        if self.tree is None:
             view = ORDERED.get((kind, by or "id"))
             return None if view is None else (view, "", LAST_KEY)
-        if isinstance(self.node, Comparison) and self.node.op == CompareOperator.sw:
-            view = ORDERED.get((kind, name_of(self.node.attr_path)))
-            if view is not None and view not in LISTS.values() and by in (None, name_of(self.node.attr_path)):
-                prefix = fold(str(self.node.value))
+        if isinstance(self.tree, Comparison) and self.tree.op == CompareOperator.sw:
+            view = ORDERED.get((kind, name_of(self.tree.attr_path)))
+            if view is not None and view not in LISTS.values() and by in (None, name_of(self.tree.attr_path)):
+                prefix = fold(str(self.tree.value))
                 return view, prefix, last_with(prefix)
         return None
 
@@ -107,7 +107,7 @@ class Search:
             skip = max(0, (self.request.start_index or 1) - 1)
         with self.views.reading(name) as (_, build, index):
             total = index.count_between(build, first, last)
-            if self.node is None and name not in LISTS.values() and total != self._count(kind):
+            if self.tree is None and name not in LISTS.values() and total != self._count(kind):
                 return None  # some have no value to sort by, and come last
             entries = index.between(build, first, last, after, count + 1, skip=skip, down=self.down) if count else []
         resources = [
@@ -190,13 +190,13 @@ class Search:
         found = read(snapshot, kind, stream)
         if found is None:
             return None
-        if kind == GROUP and mentions(self.node, MEMBERS):
-            named = members_named(self.node)
+        if kind == GROUP and mentions(self.tree, MEMBERS):
+            named = members_named(self.tree)
             if named is None:
                 found.members = dict(read_members(snapshot, found))
             else:
                 found.members = {one: "" for one in named if contains(snapshot, found.row, MEMBERS, one)}
-        if kind == USER and mentions(self.node, "groups"):
+        if kind == USER and mentions(self.tree, "groups"):
             found.groups = read_groups(snapshot, self.views, found)
         model = to_model(found)
         if self.filter is not None and not self.filter.match(model):
@@ -207,12 +207,12 @@ class Search:
 
     def _candidates(self, snapshot: Snapshot, kind: str) -> list[str]:
         """The streams among which everything that matches is. Raises: TooManyException."""
-        sources = None if self.node is None else plan(kind, self.node)
+        sources = None if self.tree is None else plan(kind, self.tree)
         streams: dict[str, None] = {}
         for source in (Prefix(LISTS[kind], ""),) if sources is None else sources:
             streams |= dict.fromkeys(self._streams(snapshot, kind, source))
         if len(streams) > SCIM_EXAMINED_MAX:
-            what = "this filter is served by no index" if sources is None and self.node else "this search"
+            what = "this filter is served by no index" if sources is None and self.tree else "this search"
             raise TooManyException(
                 detail=f"{what} and would look at more than {SCIM_EXAMINED_MAX} resources; compare id, userName,"
                 " externalId, emails, displayName of a group or members with eq, or names with sw or co"
@@ -232,7 +232,7 @@ class Search:
                     streams = [stream for _, stream in entries]
                 case Text(text=text):
                     try:
-                        found = candidates(index.search(build, fold(text), SEARCH_HITS_MAX + 1))
+                        found = holding(index, build, fold(text))
                     except TooLarge as refusal:
                         raise search_error_of(refusal) from None
                     streams = [stream for _, stream in found]

@@ -37,7 +37,7 @@ from node.service import Node
 from node.views.query import BEGINNING, page
 from node.views.state import moved_to, state_of
 from node.views.view import State
-from node.views.views import ViewBehind, ViewBuilding
+from node.views.views import ViewBuilding
 from replication.command import Command, Draft, Written
 from replication.errors import ConditionFailed, Refused, UnknownStream
 from replication.queries import contains, resolve_past
@@ -66,7 +66,6 @@ class Asking:
     context: str | None = None
     wait_s: float = WAIT_DEFAULT_S
     whole: bool = False
-    unique_external_ids: bool = False
 
 
 class DirectoryStorage(AsyncScimStorage):
@@ -122,17 +121,9 @@ class DirectoryStorage(AsyncScimStorage):
             return read_groups(snapshot, self.node.views, found)
 
     async def have_shown(self, view: str) -> None:
-        """Wait until a view shows what this node holds by now; where that takes long, what it shows is good enough.
-
-        Not so for what the request says must be shown. Raises: SCIMException.
-        """
+        """Wait until a view shows what the request says it must, and what this node holds. Raises: SCIMException."""
         with refusals():
-            if self.asking.after:
-                await self.node.views.wait_for(view, self.asking.after, self.asking.wait_s)
-            try:
-                await self.node.views.wait_for(view, self.node.replica.vector)
-            except ViewBehind:
-                return
+            await self.node.views.catch_up(view, self.asking.after, self.asking.wait_s)
 
     async def search(
         self, resource_types: list[ResourceType], search_request: SearchRequest[Any], *, position: Any = None
@@ -283,10 +274,8 @@ class DirectoryStorage(AsyncScimStorage):
             if kind == USER:
                 with self.node.replica.read() as snapshot:
                     self._claim(snapshot, stream, drafts, claims, states)
-            home = home_of(self.node.configuration.home_regions, [name for name in states if name not in expect])
-            if home not in (None, self.node.configuration.region) and any(
-                isinstance(operation, Add) for draft in claims for operation in draft.operations
-            ):
+            home = home_of(self.node.configuration.home_regions, states)
+            if home not in (None, self.node.configuration.region):
                 if await self._write_at_home(str(home), (*drafts, *claims), states, absent):
                     return
                 continue
@@ -356,7 +345,7 @@ class DirectoryStorage(AsyncScimStorage):
         }
         row = snapshot.stream(stream)
         now = state_of(snapshot, stream)
-        for attribute in (USER_NAME, EXTERNAL_ID) if self.asking.unique_external_ids else (USER_NAME,):
+        for attribute in (USER_NAME, EXTERNAL_ID) if self.node.configuration.unique_external_ids else (USER_NAME,):
             if attribute not in given and DELETED not in given:
                 continue
             if row is not None:

@@ -1,6 +1,6 @@
 """Events as clients write them: `{"set": {…}, "add": {…}, "remove": {…}}` or `{"delete": true}`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from crdt.operations import Add, Delete, Operation, Remove, Set
@@ -53,6 +53,22 @@ def _operations(value: dict[str, Any]) -> Iterator[Operation]:
         if value["delete"] is not True:
             raise Invalid("delete", "is true, or left out")
         yield Delete()
+
+
+def spell(operations: Iterable[Operation]) -> dict[str, Any]:
+    """Operations as clients write them."""
+    shown: dict[str, Any] = {}
+    for operation in operations:
+        match operation:
+            case Set(field, value):
+                shown.setdefault("set", {})[field] = value
+            case Add(field, element):
+                shown.setdefault("add", {}).setdefault(field, []).append(element)
+            case Remove(field, element):
+                shown.setdefault("remove", {}).setdefault(field, []).append(element)
+            case Delete():
+                shown["delete"] = True
+    return shown
 
 
 def _fields(value: dict[str, Any], kind: str) -> Iterator[tuple[str, Any]]:

@@ -4,9 +4,9 @@ from typing import Any
 
 from crdt.answer import conflicts
 from crdt.dot import Dot
-from crdt.operations import Add, Delete, Operation, Remove, Set
 from node.interface.conditions import wait_causal
 from node.interface.cursors import decode_cursor, next_link
+from node.interface.drafts import spell
 from node.interface.moments import format_timestamp
 from node.interface.problems import Problem
 from node.interface.reply import Reply
@@ -81,26 +81,11 @@ def show_event(event: StoredEvent, lost: list[str] | None = None) -> dict[str, A
         shown["lost"] = lost
     if body is None or body.operations is None:
         return shown | {"unknown": True}
-    shown |= {"actor": body.actor, **_show_operations(body.operations)}
+    shown |= {"actor": body.actor, **spell(body.operations)}
     if body.request is not None:
         shown["idempotency_key"] = body.request.key
     if body.occurred_at is not None:
         shown["occurred_at"] = body.occurred_at
     if body.source is not None:
         shown["source"] = {"name": body.source.name, "position": body.source.position}
-    return shown
-
-
-def _show_operations(operations: tuple[Operation, ...]) -> dict[str, Any]:
-    shown: dict[str, Any] = {}
-    for operation in operations:
-        match operation:
-            case Set(field, value):
-                shown.setdefault("set", {})[field] = value
-            case Add(field, element):
-                shown.setdefault("add", {}).setdefault(field, []).append(element)
-            case Remove(field, element):
-                shown.setdefault("remove", {}).setdefault(field, []).append(element)
-            case Delete():
-                shown["delete"] = True
     return shown

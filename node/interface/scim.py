@@ -6,6 +6,7 @@ sets, `Causal-After` waits, also for the views that an answer draws on.
 
 import json
 import logging
+from functools import cache
 
 from scim2_models import Error, SCIMException
 from scim2_server.requests import ScimRequest
@@ -13,8 +14,9 @@ from scim2_server.responses import SCIM_MEDIA_TYPE, ScimResponse
 
 from crdt.version_vector import VersionVector
 from node.directory.handler import DirectoryHandler
+from node.directory.passwords import without_passwords
 from node.directory.refusals import scim_error_of
-from node.directory.service import DirectoryService, without_passwords
+from node.directory.service import DirectoryService
 from node.directory.storage import Asking, DirectoryStorage
 from node.interface.conditions import causal_vector, tokens_in, wait_causal, wait_seconds
 from node.interface.problems import Problem
@@ -29,13 +31,12 @@ log = logging.getLogger("atoll.scim")
 ROOT = "/scim/v2"
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _WRITES = ("POST", "PUT", "PATCH")
-_services: dict[str, DirectoryService] = {}
+_service = cache(DirectoryService)
 
 
 async def scim(request: Request) -> Rendered:
     """Users and groups by SCIM 2.0; /scim/v2/ServiceProviderConfig says what is served."""
-    cluster = request.node.configuration.cluster
-    service = _services.get(cluster) or _services.setdefault(cluster, DirectoryService(cluster))
+    service = _service(request.node.configuration.cluster)
     headers: dict[str, str] = {}
     try:
         response = await _serve(request, service)
@@ -90,7 +91,6 @@ def _asking(request: Request, body: bytes) -> Asking:
         whole=request.method in ("POST", "PUT")
         or "attributes" in request.query
         or "excludedAttributes" in request.query,
-        unique_external_ids=request.node.configuration.unique_external_ids,
     )
 
 

@@ -7,6 +7,7 @@ from node.gossip import Peer
 from node.interface.moments import format_timestamp
 from node.interface.reply import Reply
 from node.interface.request import Request
+from node.interface.views import summarize
 from node.service import Node
 from replication.origin import region_of
 
@@ -51,12 +52,7 @@ def describe(node: Node) -> dict[str, Any]:
 def _describe_views(node: Node, position: int) -> dict[str, Any]:
     """The build of each view that serves, or the newest where none does; /views has all of them."""
     return {
-        build.view: {
-            "build": build.number,
-            "version": build.version,
-            "serving": build.serving,
-            "behind": max(0, position - build.position),
-        }
+        build.view: summarize(build, position)
         for _, build in sorted(node.views.builds(), key=lambda one: one[1].serving)
     }
 

@@ -10,7 +10,6 @@ from node.interface.request import Request
 from node.views.index import Build
 from node.views.query import BEGINNING, Place, page, search
 from node.views.view import View
-from node.views.views import ViewBehind
 from replication.errors import Invalid
 from replication.stream_name import ROOT
 from replication.tokens import format_token
@@ -54,14 +53,7 @@ async def have_shown(request: Request, name: str) -> None:
 
     Raises: ViewBehind; UnknownView; ViewBuilding.
     """
-    views = request.node.views
-    wanted = causal_vector(request)
-    if wanted is not None:
-        await views.wait_for(name, wanted, wait_seconds(request))
-    try:
-        await views.wait_for(name, request.node.replica.vector)
-    except ViewBehind:
-        return
+    await request.node.views.catch_up(name, causal_vector(request), wait_seconds(request))
 
 
 def _after(request: Request) -> Place:
@@ -93,11 +85,8 @@ def describe_views(request: Request) -> dict[str, Any]:
 def _describe(request: Request, view: View | None, build: Build, position: int) -> dict[str, Any]:
     state = "orphaned" if view is None else "scanning" if build.scanning is not None else "following"
     shown = {
-        "build": build.number,
-        "version": build.version,
+        **summarize(build, position),
         "state": state,
-        "serving": build.serving,
-        "behind": max(0, position - build.position),
         "entries": request.node.views.count(build),
         "failures": build.failures,
         "watermark": format_token(ROOT, build.vector),
@@ -105,6 +94,16 @@ def _describe(request: Request, view: View | None, build: Build, position: int) 
     if build.scanning is not None:
         shown |= {"scanned": build.streams, "streams": request.node.replica.mirror.streams}
     return shown
+
+
+def summarize(build: Build, position: int) -> dict[str, Any]:
+    """Which build it is, and how far it has come."""
+    return {
+        "build": build.number,
+        "version": build.version,
+        "serving": build.serving,
+        "behind": max(0, position - build.position),
+    }
 
 
 async def change_view(request: Request) -> Reply:

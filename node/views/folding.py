@@ -6,9 +6,6 @@ stay: `é` equals `É` and its decomposed form, and not `e`. Source: Unicode Sta
 
 import unicodedata
 
-KEY_CHARACTERS_MAX = 512
-"""Where a key ends. A longer value is found by what it starts with; whoever resolves it compares the rest."""
-
 
 def fold(text: str) -> str:
     """The folded form; folding it again changes nothing."""

@@ -15,12 +15,11 @@ from pathlib import Path
 import msgspec
 
 from crdt.version_vector import VersionVector
+from node.limits import SEARCH_CHARACTERS_MIN
 from replication.event import FEATURE_LEVEL
 
 INDEX_FORMAT = 1
 DIRECTORY, FILE = "views", "index.sqlite"
-SEARCH_CHARACTERS_MIN = 3
-"""Shorter texts are in too many trigrams, or in none."""
 LAST_KEY = "\U0010ffff" * 2
 """Above every key that there is."""
 
@@ -217,10 +216,6 @@ class Index:
         """The streams that a key leads to, by name."""
         found = f"SELECT stream FROM {_table(build)} WHERE key = ? ORDER BY stream LIMIT ?"
         return [stream for (stream,) in self._connection.execute(found, (key, limit))]
-
-    def has(self, build: Build, key: str, stream: str) -> bool:
-        found = f"SELECT 1 FROM {_table(build)} WHERE key = ? AND stream = ?"
-        return self._connection.execute(found, (key, stream)).fetchone() is not None
 
     def between(
         self,

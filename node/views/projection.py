@@ -6,7 +6,7 @@ that is newer than the event, changes nothing in the end.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -14,10 +14,11 @@ from crdt.operations import Add, Delete, Remove
 from node.limits import (
     VIEW_EVENTS_A_PIECE,
     VIEW_FAILURES_LOGGED,
+    VIEW_KEY_CHARACTERS_MAX,
     VIEW_MEMBERS_A_PIECE,
     VIEW_STREAMS_A_PIECE,
 )
-from node.views.folding import KEY_CHARACTERS_MAX, fold
+from node.views.folding import fold
 from node.views.index import Build, Index
 from node.views.state import state_of, state_of_row, wholes_of
 from node.views.view import State, View, ViewFailed
@@ -47,7 +48,7 @@ class Touched:
 class Projection:
     """Writes the entries of builds."""
 
-    def __init__(self, index: Callable[[], Index]) -> None:
+    def __init__(self, index: Index) -> None:
         self._index = index
         self._logged = 0
 
@@ -86,7 +87,7 @@ class Projection:
         for stream, touch in touched.items():
             if not stream.startswith(view.streams):
                 continue
-            before = set(self._index().keys_of(build, stream)) if touch.deleted or not view.members else set()
+            before = set(self._index.keys_of(build, stream)) if touch.deleted or not view.members else set()
             if view.members:
                 row = snapshot.stream(stream)
                 for element in before | {element for name, element in touch.elements if name == view.members}:
@@ -100,9 +101,9 @@ class Projection:
                 added += [(key, stream) for key in now - before]
                 gone += [(key, stream) for key in before - now]
         if gone:
-            self._index().remove(build, gone, searched=view.searched)
+            self._index.remove(build, gone, searched=view.searched)
         if added:
-            self._index().put(build, added, searched=view.searched)
+            self._index.put(build, added, searched=view.searched)
 
     def _keys(self, build: Build, view: View, state: State) -> set[str]:
         try:
@@ -158,7 +159,7 @@ class Projection:
             at = 0
         for build, view in group:
             if entries[build.number]:
-                self._index().put(build, entries[build.number], searched=view.searched)
+                self._index.put(build, entries[build.number], searched=view.searched)
             build.scanning = place
             build.streams += seen
         return True
@@ -195,4 +196,4 @@ def _touch(touched: dict[str, Touched], stream: str, body: Body | None) -> None:
 def key_of(view: View, key: str) -> str:
     """A key as the index has it."""
     folded = fold(key) if view.folded else key
-    return folded if view.searched else folded[:KEY_CHARACTERS_MAX]
+    return folded if view.searched else folded[:VIEW_KEY_CHARACTERS_MAX]

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from node.limits import SEARCH_HITS_MAX
+from node.limits import SEARCH_CHARACTERS_MIN, SEARCH_HITS_MAX
 from node.views.folding import fold
-from node.views.index import LAST_KEY, SEARCH_CHARACTERS_MIN
+from node.views.index import LAST_KEY, Build, Index
 from node.views.projection import key_of
 from node.views.state import state_of
 from node.views.view import Row, View, ViewFailed
@@ -51,7 +51,7 @@ def search(
     with views.reading(name) as (view, build, index):
         if not view.searched:
             raise Invalid("q", f"view {name!r} is looked up by key, or from and to")
-        found = candidates(index.search(build, check_text(text), SEARCH_HITS_MAX + 1))
+        found = holding(index, build, check_text(text))
     entries = [entry for entry in sorted(found) if entry > after]
     following = entries[limit - 1] if len(entries) > limit else None
     hits = resolve(view, snapshot, entries[:limit])
@@ -66,8 +66,9 @@ def check_text(text: str) -> str:
     return folded
 
 
-def candidates(entries: list[Place]) -> list[Place]:
-    """What a search found, if it is not too much. Raises: TooLarge."""
+def holding(index: Index, build: Build, text: str) -> list[Place]:
+    """The entries whose key holds a folded text. Raises: TooLarge, where they are too many."""
+    entries = index.search(build, text, SEARCH_HITS_MAX + 1)
     if len(entries) > SEARCH_HITS_MAX:
         raise TooLarge(f"more than {SEARCH_HITS_MAX} entries hold this text; search for a longer one")
     return entries

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 
 from crdt.operations import JSON
+from node.limits import SPLITS_FOLLOWED_MAX
 from node.views.view import State
 from replication.errors import Invalid
 from replication.limits import SET_INLINE_MAX
@@ -14,7 +15,6 @@ from replication.tables import StreamRow
 
 MOVED_TO, MOVED_FROM = "moved_to", "moved_from"
 """Registers that tie a stream to those that were split off it: {stream: patterns of fields}; and back, for good."""
-SPLITS_FOLLOWED = 8
 
 
 def state_of(snapshot: Snapshot, name: str) -> State | None:
@@ -47,7 +47,7 @@ def own_state(snapshot: Snapshot, name: str, row: StreamRow) -> State:
 def parts_of(snapshot: Snapshot, name: str, registers: Mapping[str, JSON]) -> Iterator[tuple[StreamRow, str]]:
     """The streams that were split off one, as its registers name them, and that know it; they lie below it."""
     moved = registers.get(MOVED_TO)
-    for target in list(moved)[:SPLITS_FOLLOWED] if isinstance(moved, dict) else ():
+    for target in list(moved)[:SPLITS_FOLLOWED_MAX] if isinstance(moved, dict) else ():
         try:
             part = snapshot.stream(check_stream(target)) if target.startswith(f"{name}/") else None
         except Invalid:

@@ -73,7 +73,7 @@ class Views:
         self._index = index
         self._builds: list[Build] = []
         self._progress = trio.Event()
-        self._projection = Projection(lambda: self._index)
+        self._projection = Projection(index)
         self._pieces = 0
         with self._healing():
             self._open()
@@ -289,6 +289,18 @@ class Views:
             healed = False
         if healed:
             raise ViewBuilding(f"view {name!r} was damaged and is being built anew; ask again soon")
+
+    async def catch_up(self, name: str, wanted: VersionVector | None, seconds: float) -> None:
+        """Wait until a view shows what is wanted, and, not for long, whatever the node holds by now.
+
+        Raises: ViewBehind, where it does not show what is wanted; UnknownView; ViewBuilding.
+        """
+        if wanted:
+            await self.wait_for(name, wanted, seconds)
+        try:
+            await self.wait_for(name, self._replica.vector)
+        except ViewBehind:
+            return  # what it shows is good enough
 
     async def wait_for(self, name: str, vector: VersionVector, seconds: float = WAIT_DEFAULT_S) -> None:
         """Wait until a view shows everything in the vector.

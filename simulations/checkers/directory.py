@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any
 
+from simulations.checkers.arrivals import Note, Say
 from simulations.checkers.holdings import Holding, Resolutions
 from simulations.checkers.model import ADD, Happened, Vector, additions, includes, vector_of
 from simulations.world.fidelity import Asked, Told
@@ -79,7 +80,7 @@ class Directory:
 class Directories:
     """Watches what regions write to, and answer of, their directories."""
 
-    def __init__(self, resolutions: Resolutions, say: Any, note: Any) -> None:
+    def __init__(self, resolutions: Resolutions, say: Say, note: Note) -> None:
         self._resolutions = resolutions
         self._say = say
         self._note = note
