@@ -58,7 +58,7 @@ def _measure(directory: Path, kind: str, load: Callable[[int, int], Load]) -> It
 
 
 def others(directory: Path) -> Iterator[Figure]:
-    """Conditional and forced requests, many reads at once, and a page of changes, at 16 connections."""
+    """Conditional and forced reads and writes, many reads at once, and a page of changes, at 16 connections."""
     _prepare(directory)
     port = free_port()
     with atoll(directory, "eu", port):
@@ -71,6 +71,9 @@ def others(directory: Path) -> Iterator[Figure]:
             ),
             "read, forced (Causal-After)": Load(
                 HOST, port, 16, SECONDS, "GET", "/streams/users/{n}", STREAMS, headers={"causal-after": token}
+            ),
+            "write, conditional (If-Match)": Load(
+                HOST, port, 16, SECONDS, "POST", "/streams/users/{n}", STREAMS, BODY, {**JSON, "if-match": "*"}, (201,)
             ),
             "resolve, 100 streams": Load(HOST, port, 16, SECONDS, "POST", "/resolve", body=many, headers=JSON),
             "changes, a page of 100": Load(HOST, port, 16, SECONDS, "GET", "/changes"),

@@ -23,6 +23,12 @@ def free_port() -> int:
         return port
 
 
+def run(command: Sequence[str], *, check: bool = True) -> str:
+    """Run a command to its end; what it printed. Raises: CalledProcessError, if `check`."""
+    done = subprocess.run(command, check=check, capture_output=True, text=True)  # noqa: S603  # as the caller says
+    return done.stdout.strip()
+
+
 def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
     """Raises: NotReady."""
     deadline = time.monotonic() + READY_S

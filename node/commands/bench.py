@@ -9,7 +9,8 @@ from pathlib import Path
 from node.bench import directory as identity
 from node.bench import embedded, exchange, http, streams
 from node.bench.figure import Figure, dump, show
-from node.bench.peers import Rates, measure
+from node.bench.peers import measure
+from node.bench.peers.rates import Rates
 from node.bench.plot import series_of, svg
 from node.errors import BadArguments
 
@@ -41,7 +42,7 @@ def bench(
     names
         Which to run; all of them, but `growth`, where none is named.
     peers
-        Measure PostgreSQL, PouchDB Server and Redis beside it, where they are installed.
+        Measure PostgreSQL, NATS, PouchDB Server, Redis and eventsourcing beside it, where they are installed.
     json
         Print JSON: {name: {value, unit, floor, ratio, peers}}.
     plot
@@ -77,7 +78,7 @@ def bench(
 
 
 def _measure_peers(directory: Path) -> dict[str, Rates]:
-    print("peers: those that are installed (2 minutes)", file=sys.stderr)
+    print("peers: those that are installed (3 minutes)", file=sys.stderr)
     home = directory / "peers"
     home.mkdir()
     return measure(home)

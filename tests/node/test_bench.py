@@ -9,6 +9,7 @@ import pytest
 from node.bench import directory, embedded, exchange, http, loader, streams
 from node.bench.figure import Figure, dump
 from node.bench.loader import Load, Loaded
+from node.bench.peers import PEERS
 from node.bench.plot import series_of, svg
 from node.commands.application import run
 
@@ -85,3 +86,19 @@ def test_the_directory_s_benchmark_runs_small(workplace: Path, monkeypatch: pyte
     figures = {figure.name: figure for figure in directory.directory(workplace)}
     assert len(figures) == 10
     assert all(figure.value > 0 for figure in figures.values())
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_a_peer_that_is_installed_is_measured(name: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = PEERS[name]
+    if not peer.installed():
+        pytest.skip(f"{name} is not installed")
+    for constant, value in {
+        "SECONDS": 1, "LAG_WRITES": 5, "CATCH_UP_EVENTS": 500, "CATCH_UP_ROWS": 160, "CATCH_UP_DOCUMENTS": 1_000,
+        "COPY_ROWS": 500, "BATCHES": {64: 2}, "SETS": 500,
+    }.items():  # fmt: skip
+        if hasattr(peer, constant):
+            monkeypatch.setattr(peer, constant, value)
+    rates = peer.measure(workplace)
+    assert rates
+    assert all(rate > 0 for rate in rates.values())
