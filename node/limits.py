@@ -81,6 +81,10 @@ LOGGED_MAX = 1_000
 # Views
 VIEW_EVENTS_A_PIECE = 64
 """Events that views follow at once; whoever else wants to run does so between two pieces."""
+VIEW_GATHER_S = 0.01
+"""How long views let events gather that nobody waits to see in them."""
+VIEW_PAUSE_S = 0.05
+"""How long they pause after each piece while the node catches up with a peer."""
 VIEW_STREAMS_A_PIECE = 64
 VIEW_PIECES_A_COMMIT = 64
 VIEW_MEMBERS_A_PIECE = 2_000

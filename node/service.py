@@ -19,7 +19,7 @@ from node.configuration import Configuration
 from node.directory.builtin_views import BUILTIN
 from node.disk import Disk, LocalDisk
 from node.gossip import Gossip
-from node.limits import VIEW_RETRY_S
+from node.limits import VIEW_GATHER_S, VIEW_PAUSE_S, VIEW_RETRY_S
 from node.seams import Clock, Transport
 from node.views.loading import load_views
 from node.views.view import View
@@ -148,17 +148,24 @@ class Node:
         return load_views(BUILTIN, self.configuration.views)
 
     async def follow_with_views(self) -> None:
-        """Have the views follow the log, piece by piece, until cancelled."""
+        """Have the views follow the log, piece by piece, until cancelled.
+
+        A piece costs almost the same for one event as for some, so they gather for a moment. While this node catches
+        up with a peer, views follow at a fraction of their speed: streams are what a new region waits for.
+        """
         while True:
             changed = self._changed
             try:
                 while self.views.step():
+                    if self.gossip.catching_up:
+                        await self.views.stand_back(VIEW_PAUSE_S)
                     await trio.lowlevel.checkpoint()
             except Exception:  # a full disk, or our own mistake: answers go on, from what the views hold
                 log.exception("the views could not follow the log; they go on in %g s", VIEW_RETRY_S)
                 await trio.sleep(VIEW_RETRY_S)
                 continue
             await changed.wait()
+            await self.views.stand_back(VIEW_GATHER_S)
 
     def _committed(self) -> None:
         self.wake()

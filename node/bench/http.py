@@ -73,7 +73,7 @@ def others(directory: Path) -> Iterator[Figure]:
                 HOST, port, 16, SECONDS, "GET", "/streams/users/{n}", STREAMS, headers={"causal-after": token}
             ),
             "write, conditional (If-Match)": Load(
-                HOST, port, 16, SECONDS, "POST", "/streams/users/{n}", STREAMS, BODY, {**JSON, "if-match": "*"}, (201,)
+                HOST, port, 16, SECONDS, "POST", "/streams/users/{n}", STREAMS, BODY, JSON | {"if-match": "*"}, (201,)
             ),
             "resolve, 100 streams": Load(HOST, port, 16, SECONDS, "POST", "/resolve", body=many, headers=JSON),
             "changes, a page of 100": Load(HOST, port, 16, SECONDS, "GET", "/changes"),

@@ -8,7 +8,7 @@ projected again, and what cannot be read is thrown away and built anew.
 
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -172,10 +172,14 @@ class Index:
 
     # --- entries
 
-    def keys_of(self, build: Build, stream: str) -> list[str]:
-        """The keys that lead to a stream."""
-        rows = self._connection.execute(f"SELECT key FROM {_table(build)} WHERE stream = ?", (stream,))
-        return [key for (key,) in rows]
+    def keys_of(self, build: Build, streams: Sequence[str]) -> dict[str, set[str]]:
+        """The keys that lead to each of these streams; those that none leads to are left out."""
+        found: dict[str, set[str]] = {}
+        if streams:
+            asked = f"SELECT stream, key FROM {_table(build)} WHERE stream IN (SELECT value FROM json_each(?))"
+            for stream, key in self._connection.execute(asked, (msgspec.json.encode(streams).decode(),)):
+                found.setdefault(stream, set()).add(key)
+        return found
 
     def put(self, build: Build, entries: Iterable[tuple[str, str]], *, searched: bool) -> None:
         """Add (key, stream) pairs. Inside `writing`."""

@@ -58,18 +58,23 @@ class Projection:
         """Take in the next events, whole transactions; whether there were any."""
         first = group[0][0]
         vector, position = dict(first.vector), first.position
+        of_members = tuple({view.streams for _, view in group if view.members})
         touched: dict[str, Touched] = {}
         for count, row in enumerate(missing(snapshot, vector)):
             header = decode_header(row.encoded.header)
             if count >= VIEW_EVENTS_A_PIECE and header.index == 0:
                 break
             vector[header.origin], position = header.seq, row.position
-            _touch(touched, header.stream, decode_body(header, row.encoded.body))
-        for stream in [whole for part in touched for whole in wholes_of(snapshot, part)]:
-            touched.setdefault(stream, Touched())
+            touch = touched.setdefault(header.stream, Touched())
+            if header.stream.startswith(of_members):
+                _note(touch, decode_body(header, row.encoded.body))
+        for whole in wholes_of(snapshot, touched):
+            touched.setdefault(whole, Touched())
         states: dict[str, State | None] = {}
         for build, view in group:
-            self._project(build, view, snapshot, touched, states)
+            here = {stream: touch for stream, touch in touched.items() if stream.startswith(view.streams)}
+            if here:
+                self._project(build, view, snapshot, here, states)
             build.vector, build.position = vector, position
         return bool(touched)
 
@@ -84,20 +89,20 @@ class Projection:
         """Have the entries of these streams be what their state gives. Shape: `states` are those resolved so far."""
         added: Entries = []
         gone: Entries = []
+        held = self._index.keys_of(build, [name for name, touch in touched.items() if touch.deleted or view.rows])
         for stream, touch in touched.items():
-            if not stream.startswith(view.streams):
-                continue
-            before = set(self._index.keys_of(build, stream)) if touch.deleted or not view.members else set()
+            before = held.get(stream, set())
             if view.members:
                 row = snapshot.stream(stream)
                 for element in before | {element for name, element in touch.elements if name == view.members}:
                     found = row is not None and not row.opaque and contains(snapshot, row, view.members, element)
                     (added if found else gone).append((element, stream))
-            else:
-                if stream not in states:
-                    states[stream] = state_of(snapshot, stream)
-                state = states[stream]
-                now = set() if state is None else self._keys(build, view, state)
+                continue
+            if stream not in states:
+                states[stream] = state_of(snapshot, stream)
+            state = states[stream]
+            now = set() if state is None else self._keys(build, view, state)
+            if now != before:
                 added += [(key, stream) for key in now - before]
                 gone += [(key, stream) for key in before - now]
         if gone:
@@ -184,8 +189,7 @@ def _rows(snapshot: Snapshot, group: Pairs, start: str) -> Iterator[tuple[str, b
             yield name, data
 
 
-def _touch(touched: dict[str, Touched], stream: str, body: Body | None) -> None:
-    touch = touched.setdefault(stream, Touched())
+def _note(touch: Touched, body: Body | None) -> None:
     for operation in (body and body.operations) or ():
         if isinstance(operation, Delete):
             touch.deleted = True

@@ -1,6 +1,6 @@
 """A stream as views and the directory see it: resolved, together with the fields that were split off it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 
 from crdt.operations import JSON
@@ -56,14 +56,16 @@ def parts_of(snapshot: Snapshot, name: str, registers: Mapping[str, JSON]) -> It
             yield part, target
 
 
-def wholes_of(snapshot: Snapshot, part: str) -> Iterator[str]:
-    """The streams above one from which something was split off: their state may show what this one holds."""
-    whole = part
-    while "/" in whole:
-        whole = whole.rpartition("/")[0]
-        row = snapshot.stream(whole)
-        if row is not None and MOVED_TO in row.stored:
-            yield whole
+def wholes_of(snapshot: Snapshot, parts: Iterable[str]) -> list[str]:
+    """The streams above these from which something was split off: their state may show what these hold."""
+    above: dict[str, None] = {}
+    for part in parts:
+        whole = part.rpartition("/")[0]
+        while whole and whole not in above:
+            above[whole] = None
+            whole = whole.rpartition("/")[0]
+    rows = ((whole, snapshot.stream(whole)) for whole in above)
+    return [whole for whole, row in rows if row is not None and MOVED_TO in row.stored]
 
 
 def moved_to(registers: Mapping[str, JSON], field: str) -> str | None:

@@ -73,6 +73,7 @@ class Views:
         self._index = index
         self._builds: list[Build] = []
         self._progress = trio.Event()
+        self._asked = trio.Event()
         self._projection = Projection(index)
         self._pieces = 0
         with self._healing():
@@ -160,6 +161,13 @@ class Views:
             self._progress.set()
             self._progress = trio.Event()
         return worked
+
+    async def stand_back(self, seconds: float) -> None:
+        """Let everything else go first for so long, unless somebody waits for what the views will show."""
+        if self._progress.statistics().tasks_waiting == 0:
+            self._asked = trio.Event()
+            with trio.move_on_after(seconds):
+                await self._asked.wait()
 
     def _groups(self) -> list[list[Build]]:
         """Builds that stand at the same place; what serves first, and what has come least far last."""
@@ -315,6 +323,7 @@ class Views:
                     shown = False
                 if shown:
                     return
+                self._asked.set()
                 await self._progress.wait()
         held = self.serving(name)[1].vector
         if not includes(held, vector):

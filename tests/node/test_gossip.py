@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import trio
 
+from crdt.version_vector import includes
+from node import service
 from node.configuration import configure
 from node.interface.status import describe
 from node.limits import MESSAGE_BYTES_LEAST
@@ -441,6 +443,23 @@ async def test_what_builds_on_a_batch_that_could_not_be_stored_is_fetched_again(
             assert failures == [0]
     for region in ("eu", "us"):
         check_store(world.directory / region)
+
+
+@pytest.mark.parametrize(("gather_s", "pause_s"), [(60.0, 0.0), (0.0, 60.0)], ids=["gathering", "catching up"])
+async def test_views_let_others_go_first_until_somebody_waits_for_them(
+    world: World, monkeypatch: pytest.MonkeyPatch, gather_s: float, pause_s: float
+) -> None:
+    monkeypatch.setattr(service, "VIEW_GATHER_S", gather_s)
+    monkeypatch.setattr(service, "VIEW_PAUSE_S", pause_s)
+    async with world.node("us") as us:
+        for number in range(300):
+            await write(us, f"users/{number}", set={"userName": f"u{number}", "n": "x" * 200})
+        async with world.node("eu", "us", message_bytes=1024) as eu:
+            await until(lambda: same(us, eu))
+            assert not includes(eu.views.serving("users")[1].vector, us.replica.vector)
+            with trio.fail_after(10):
+                await eu.views.wait_for("users", us.replica.vector, 60)
+            assert includes(eu.views.serving("users")[1].vector, us.replica.vector)
 
 
 async def test_messages_shrink_on_a_link_that_fails_and_grow_again(world: World) -> None:
