@@ -1,5 +1,7 @@
 """`atoll bench`: figures, each with its floor from the same run, and peers beside it."""
 
+import os
+import platform
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -57,6 +59,8 @@ def bench(
             raise BadArguments(f"benchmark {name!r} is not known; known are {', '.join(BENCHMARKS)}")
     chosen = names or tuple(name for name in BENCHMARKS if name != "growth")
     figures: list[Figure] = []
+    compiler = platform.python_compiler()
+    print(f"Python {platform.python_version()} ({compiler}), {os.cpu_count()} processors", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="atoll-bench-", dir=data or Path.cwd()) as directory:
         beside = _measure_peers(Path(directory)) if peers else {}
         for name in chosen:
