@@ -60,6 +60,7 @@ class Committer:
         self._on_commit = on_commit
         self._queue: deque[_Waiting] = deque()
         self._closing = False
+        self._committing = False
         self._stuck = False  # the last turn came to nothing, so clearing away would too: the store is full, or failed
         self._writer = disk.start_writer(self._step)
         if self._has_more:  # an earlier process had not cleared everything away
@@ -69,6 +70,11 @@ class Committer:
     def waiting(self) -> int:
         """How many requests wait."""
         return len(self._queue)
+
+    @property
+    def busy(self) -> bool:
+        """Whether more is being committed, or waits to be."""
+        return self._committing or bool(self._queue)
 
     async def submit(self, jobs: Sequence[Job], size: int = 0) -> list[Outcome]:
         """Do the jobs in one turn to come; what became of each. Units: `size` is about their bytes.
@@ -109,6 +115,7 @@ class Committer:
         batch = self._take()
         if batch is None:
             return None
+        self._committing = True
         before = self._replica.mirror
         jobs = [job for waiting in batch for job in waiting.jobs]
         try:
@@ -120,6 +127,7 @@ class Committer:
         appended = self._replica.mirror.position != before.position
 
         def hand_back() -> bool:
+            self._committing = False
             left = iter(outcomes)
             for waiting in batch:
                 share = list(islice(left, len(waiting.jobs)))

@@ -150,8 +150,9 @@ class Node:
     async def follow_with_views(self) -> None:
         """Have the views follow the log, piece by piece, until cancelled.
 
-        A piece costs almost the same for one event as for some, so they gather for a moment. While this node catches
-        up with a peer, views follow at a fraction of their speed: streams are what a new region waits for.
+        A piece costs almost the same for one event as for some, so while more writes wait they gather for a moment.
+        While this node catches up with a peer, views follow at a fraction of their speed: streams are what a new
+        region waits for.
         """
         while True:
             changed = self._changed
@@ -165,7 +166,8 @@ class Node:
                 await trio.sleep(VIEW_RETRY_S)
                 continue
             await changed.wait()
-            await self.views.stand_back(VIEW_GATHER_S)
+            if self._committer.busy:
+                await self.views.stand_back(VIEW_GATHER_S)
 
     def _committed(self) -> None:
         self.wake()

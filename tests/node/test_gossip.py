@@ -5,14 +5,16 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from crdt.version_vector import includes
-from node import service
+from node import committer, service
 from node.configuration import configure
 from node.interface.status import describe
 from node.limits import MESSAGE_BYTES_LEAST
@@ -445,12 +447,10 @@ async def test_what_builds_on_a_batch_that_could_not_be_stored_is_fetched_again(
         check_store(world.directory / region)
 
 
-@pytest.mark.parametrize(("gather_s", "pause_s"), [(60.0, 0.0), (0.0, 60.0)], ids=["gathering", "catching up"])
-async def test_views_let_others_go_first_until_somebody_waits_for_them(
-    world: World, monkeypatch: pytest.MonkeyPatch, gather_s: float, pause_s: float
+async def test_views_let_a_node_catch_up_first_until_somebody_waits_for_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "VIEW_GATHER_S", gather_s)
-    monkeypatch.setattr(service, "VIEW_PAUSE_S", pause_s)
+    monkeypatch.setattr(service, "VIEW_PAUSE_S", 60.0)
     async with world.node("us") as us:
         for number in range(300):
             await write(us, f"users/{number}", set={"userName": f"u{number}", "n": "x" * 200})
@@ -460,6 +460,29 @@ async def test_views_let_others_go_first_until_somebody_waits_for_them(
             with trio.fail_after(10):
                 await eu.views.wait_for("users", us.replica.vector, 60)
             assert includes(eu.views.serving("users")[1].vector, us.replica.vector)
+
+
+async def test_views_let_writes_gather_while_more_wait_and_not_otherwise(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "VIEW_GATHER_S", 60.0)
+    monkeypatch.setattr(committer, "BATCH_COMMANDS_MAX", 1)
+    async with world.node("us") as us:
+
+        def shown() -> bool:
+            return includes(us.views.serving("users")[1].vector, us.replica.vector)
+
+        for number in range(5):
+            await trio.testing.wait_all_tasks_blocked()  # so that the write before is over for the views too
+            await write(us, f"users/{number}", set={"userName": f"u{number}"})
+            await until(shown)
+        async with trio.open_nursery() as nursery:
+            for number in range(20):
+                nursery.start_soon(partial(write, us, f"users/{number}", set={"n": number}))
+        await trio.sleep(0.1)
+        assert not shown()
+        with trio.fail_after(10):
+            await us.views.wait_for("users", us.replica.vector, 60)
 
 
 async def test_messages_shrink_on_a_link_that_fails_and_grow_again(world: World) -> None:
