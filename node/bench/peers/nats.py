@@ -140,7 +140,8 @@ def _publish_rate(port: int, connections: int) -> float:
         began = time.perf_counter()
         while time.perf_counter() - began < SECONDS:
             for key, _ in selector.select(1.0):
-                for _answer in key.data.answers():
+                for answer in key.data.answers():
+                    assert b'"seq"' in answer, answer
                     acknowledged += 1
                     key.data.publish(f"users.{acknowledged * 7919 % 20_000}", PAYLOAD)
         took = time.perf_counter() - began
