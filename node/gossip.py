@@ -87,8 +87,6 @@ class Gossip:
         self.refusals: Counter[str] = Counter()
         self.forks: dict[tuple[str, int], tuple[Fork, str, str]] = {}
         self.withheld = WithheldTransactions()
-        self.catching_up = False
-        """Whether a peer has more for this node than one message holds."""
         self._replica = replica
         self._submit = submit
         self._transport = transport
@@ -322,7 +320,6 @@ class Gossip:
                     return
             if not fetched or (storing and (applied.left_out or not applied.events)):
                 break  # there is no more, or it builds on what could not be stored
-            self.catching_up = bool(storing)
             heads = heads_after(heads, [one for one in fetched if isinstance(one, Arrived)])
         peer.wake.set()
 
@@ -365,7 +362,6 @@ class Gossip:
             due = [peer for peer in self.peers if peer.retry_at <= trio.current_time()]
             if due:
                 await self._pull(self._entropy.choice(due))
-                self.catching_up = False
             await trio.sleep(self._interval_s * self._entropy.uniform(0.5, 1.5))
 
 

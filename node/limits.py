@@ -83,8 +83,12 @@ VIEW_EVENTS_A_PIECE = 64
 """Events that views follow at once; whoever else wants to run does so between two pieces."""
 VIEW_GATHER_S = 0.01
 """How long views let events gather that nobody waits to see in them."""
+VIEW_BULK_EVENTS = 512
+"""A commit of so many is bulk: a node that catches up with a peer, or a stream of writes."""
+VIEW_BULK_S = 0.25
+"""For how long after a bulk commit more of them are expected."""
 VIEW_PAUSE_S = 0.05
-"""How long they pause after each piece while the node catches up with a peer."""
+"""How long views pause after each piece until then."""
 VIEW_STREAMS_A_PIECE = 64
 VIEW_PIECES_A_COMMIT = 64
 VIEW_MEMBERS_A_PIECE = 2_000

@@ -5,6 +5,7 @@ A write passes through here as `submit`; an exchange as `gossip.answer`; a reade
 """
 
 import logging
+import math
 import random
 import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from node.configuration import Configuration
 from node.directory.builtin_views import BUILTIN
 from node.disk import Disk, LocalDisk
 from node.gossip import Gossip
-from node.limits import VIEW_GATHER_S, VIEW_PAUSE_S, VIEW_RETRY_S
+from node.limits import VIEW_BULK_EVENTS, VIEW_BULK_S, VIEW_GATHER_S, VIEW_PAUSE_S, VIEW_RETRY_S
 from node.seams import Clock, Transport
 from node.views.loading import load_views
 from node.views.view import View
@@ -69,6 +70,8 @@ class Node:
         self.stopping = trio.Event()
         self.requests_in_flight: set[tuple[str, str]] = set()
         self._changed = trio.Event()
+        self._position = replica.mirror.position
+        self._bulk_until = -math.inf
         self._lost_after: Mapping[str, int] = configuration.lost_after
         self._committer = Committer(replica, clock, disk, self._committed)
         self.gossip = Gossip(
@@ -151,14 +154,13 @@ class Node:
         """Have the views follow the log, piece by piece, until cancelled.
 
         A piece costs almost the same for one event as for some, so while more writes wait they gather for a moment.
-        While this node catches up with a peer, views follow at a fraction of their speed: streams are what a new
-        region waits for.
+        While events come in bulk, views follow at a fraction of their speed: whoever sends them waits for streams.
         """
         while True:
             changed = self._changed
             try:
                 while self.views.step():
-                    if self.gossip.catching_up:
+                    if trio.current_time() < self._bulk_until:
                         await self.views.stand_back(VIEW_PAUSE_S)
                     await trio.lowlevel.checkpoint()
             except Exception:  # a full disk, or our own mistake: answers go on, from what the views hold
@@ -170,6 +172,10 @@ class Node:
                 await self.views.stand_back(VIEW_GATHER_S)
 
     def _committed(self) -> None:
+        position = self.replica.mirror.position
+        if position - self._position >= VIEW_BULK_EVENTS:
+            self._bulk_until = trio.current_time() + VIEW_BULK_S
+        self._position = position
         self.wake()
         self.gossip.committed()
 

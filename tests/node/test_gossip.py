@@ -447,19 +447,21 @@ async def test_what_builds_on_a_batch_that_could_not_be_stored_is_fetched_again(
         check_store(world.directory / region)
 
 
-async def test_views_let_a_node_catch_up_first_until_somebody_waits_for_them(
+async def test_views_stand_back_while_events_come_in_bulk_until_somebody_waits_for_them(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "VIEW_PAUSE_S", 60.0)
     async with world.node("us") as us:
-        for number in range(300):
-            await write(us, f"users/{number}", set={"userName": f"u{number}", "n": "x" * 200})
-        async with world.node("eu", "us", message_bytes=1024) as eu:
+        many = [Command((Draft(f"users/{number}", operations(set={"n": number})),)) for number in range(2_000)]
+        async with world.node("eu", "us") as eu:
+            await us.submit(many)
             await until(lambda: same(us, eu))
-            assert not includes(eu.views.serving("users")[1].vector, us.replica.vector)
-            with trio.fail_after(10):
-                await eu.views.wait_for("users", us.replica.vector, 60)
-            assert includes(eu.views.serving("users")[1].vector, us.replica.vector)
+            await trio.sleep(0.5)
+            for node in (us, eu):
+                assert not includes(node.views.serving("users")[1].vector, us.replica.vector)
+                with trio.fail_after(20):
+                    await node.views.wait_for("users", us.replica.vector, 60)
+                assert includes(node.views.serving("users")[1].vector, us.replica.vector)
 
 
 async def test_views_let_writes_gather_while_more_wait_and_not_otherwise(
