@@ -128,9 +128,9 @@ class Batch(Snapshot):
         self._changed_heads.add(origin)
         if timestamp > mirror.clock:
             mirror.clock = timestamp
-        above = ancestors(header.stream)
+        above, prefixes = ancestors(header.stream), self._prefixes
         for prefix in above:
-            self.prefix(prefix)[origin] = seq
+            (prefixes.get(prefix) or self.prefix(prefix))[origin] = seq
         self._changed_prefixes.update(above)
 
     def put_additions(self, key: bytes, additions: Additions) -> None:

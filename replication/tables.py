@@ -61,14 +61,13 @@ class OriginNumbers:
     Every row that is read keeps it, so it keeps no row: a turn's rows go with the turn, and no cycle holds them.
     """
 
-    __slots__ = ("_heads", "_names")
+    __slots__ = ("_heads", "_names", "origin")
 
     def __init__(self, heads: Mapping[str, Head]) -> None:
         self._heads = heads
         self._names = {head.number: origin for origin, head in heads.items()}
-
-    def origin(self, number: int) -> str:
-        return self._names[number]
+        self.origin = self._names.__getitem__
+        """An origin by its number."""
 
     def origin_number(self, origin: str) -> int:
         return self._heads[origin].number
@@ -138,8 +137,9 @@ class StreamRow(msgspec.Struct, gc=False):
     def concurrent(self, name: str, context: VersionVector) -> Register:
         """One register's live writes that the context does not cover."""
         left: list[Write] = []
+        origin_of = self.numbers.origin
         for timestamp, number, seq, value in self.stored.get(name, ()):
-            origin = self.numbers.origin(number)
+            origin = origin_of(number)
             if seq > context.get(origin, 0):
                 left.append(Write(timestamp, origin, seq, value))
         return tuple(left)
