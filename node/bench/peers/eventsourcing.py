@@ -1,5 +1,4 @@
-"""The library `eventsourcing` (PyPI) on SQLite: events recorded as they are stored, without
-mapping them from objects.
+"""The library `eventsourcing` (PyPI) on SQLite: events recorded as bytes, not mapped from objects.
 
 Each batch is one transaction, in a write-ahead log that SQLite syncs.
 """
@@ -10,9 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
-from node.bench.peers.rates import Rates
+from node.bench.peers.rates import Rates, scattered
 
-STREAMS = 20_000
 BATCHES = {64: 200, 1_000: 40}
 """Events a transaction, and how many transactions are measured."""
 STATE = b"x" * 200
@@ -45,5 +43,4 @@ def measure(home: Path) -> Rates:
 
 
 def _event(persistence: ModuleType, number: int) -> object:
-    version, stream = divmod(number * 7919, STREAMS)  # a prime apart: neighbours in time are none in the index
-    return persistence.StoredEvent(f"users/{stream}", version, "users:Changed", STATE)
+    return persistence.StoredEvent(f"users/{scattered(number)}", number, "users:Changed", STATE)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from node.bench.peers.rates import SECONDS, Rates
+from node.bench.peers.rates import SECONDS, Rates, scattered
 from node.bench.processes import HOST, free_port, server
 
 PAYLOAD = b"x" * 200
@@ -143,7 +143,7 @@ def _publish_rate(port: int, connections: int) -> float:
                 for answer in key.data.answers():
                     assert b'"seq"' in answer, answer
                     acknowledged += 1
-                    key.data.publish(f"users.{acknowledged * 7919 % 20_000}", PAYLOAD)
+                    key.data.publish(f"users.{scattered(acknowledged)}", PAYLOAD)
         took = time.perf_counter() - began
         for key in list(selector.get_map().values()):
             key.data.close()
@@ -154,7 +154,7 @@ def _publish_many(port: int, events: int) -> None:
     client = _Client(port)
     acknowledged = 0
     for number in range(events):
-        client.publish(f"users.{number * 7919 % 20_000}", PAYLOAD)
+        client.publish(f"users.{scattered(number)}", PAYLOAD)
         while number - acknowledged >= IN_FLIGHT:
             acknowledged += len(client.answers())
     while acknowledged < events:

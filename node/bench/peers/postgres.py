@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from node.bench.peers.rates import SECONDS, Rates
+from node.bench.peers.rates import SECONDS, Rates, scattered
 from node.bench.processes import HOST, free_port, run, server
 
 COPY_ROWS = 300_000
@@ -83,7 +83,7 @@ def measure(home: Path) -> Rates:
         rows = home / "rows.tsv"
         with rows.open("w") as file:
             for number in range(COPY_ROWS):
-                file.write(f"{number}\t1\tusers/{number * 7919 % 20_000}\t{'x' * 200}\n")
+                file.write(f"{number}\t1\tusers/{scattered(number)}\t{'x' * 200}\n")
         began = time.perf_counter()
         _query(url, f"\\copy events (seq, origin, stream, body) FROM '{rows}'")
         rates["ingest"] = COPY_ROWS / (time.perf_counter() - began)
