@@ -181,6 +181,29 @@ def _decode_header(data: bytes) -> Header:
     )
 
 
+class Place(msgspec.Struct, array_like=True, gc=False):
+    """Where an event stands: in its origin's log, on its stream, in its transaction."""
+
+    format: msgspec.Raw
+    flags: msgspec.Raw
+    origin: str
+    seq: int
+    stream: str
+    timestamp: msgspec.Raw
+    context: msgspec.Raw
+    previous: msgspec.Raw
+    body_hash: msgspec.Raw
+    index_and_count: tuple[int, int]
+
+    @property
+    def index(self) -> int:
+        return self.index_and_count[0]
+
+
+decode_place = msgspec.msgpack.Decoder(Place).decode
+"""Read only so much of a header of this store's log, where it was checked: a sixth of the cost of all of it."""
+
+
 def decode_vector(entries: Any) -> dict[str, int]:
     """Read a vector: pairs of origin and seq, sorted by origin.
 

@@ -123,7 +123,10 @@ class StreamRow(msgspec.Struct, gc=False):
     @property
     def exists(self) -> bool:
         """Whether the stream's answer is not empty."""
-        return any(self.sets.values()) or any(writes[0][3] is not None for writes in self.stored.values())
+        for writes in self.stored.values():
+            if writes[0][3] is not None:  # most often the first
+                return True
+        return any(self.sets.values())
 
     @property
     def registers(self) -> dict[str, Register]:

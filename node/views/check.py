@@ -54,4 +54,6 @@ def differences(index: Index, build: Build, view: View, snapshot: Snapshot) -> l
     found += [f"{view.name}: build {build.number} still has {one}" for one in sorted(set(held) - wanted)[:SHOWN_MAX]]
     if len(held) != len(set(held)):
         found.append(f"{view.name}: build {build.number} has entries twice")
+    if view.rows is not None and index.entries_leading(build) != held:
+        found.append(f"{view.name}: build {build.number} has other entries by stream than by key")
     return found

@@ -8,17 +8,17 @@ projected again, and what cannot be read is thrown away and built anew.
 
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from crdt.version_vector import VersionVector
 from node.limits import SEARCH_CHARACTERS_MIN
+from node.views.view import View
 from replication.event import FEATURE_LEVEL
 
-INDEX_FORMAT = 1
+INDEX_FORMAT = 2
 DIRECTORY, FILE = "views", "index.sqlite"
 LAST_KEY = "\U0010ffff" * 2
 """Above every key that there is."""
@@ -34,6 +34,7 @@ class Build(msgspec.Struct, kw_only=True):
     number: int
     view: str
     version: int
+    searched: bool = False
     serving: bool = False
     switch: bool = False
     scanning: tuple[str, int, str] | None = ("", 0, "")
@@ -43,8 +44,22 @@ class Build(msgspec.Struct, kw_only=True):
     failures: int = 0
 
 
+Entries = list[tuple[str, str]]
+"""(key, stream)."""
+Keys = dict[int, list[str]]
+"""The keys that lead to one stream, in order, by the number of the build; one that has none is left out."""
+
+_encode_keys = msgspec.msgpack.encode
+_decode_keys = msgspec.msgpack.Decoder(dict[int, list[str]]).decode
+
+
 class Index:
-    """The open database. Everything is done in trio's thread."""
+    """The open database. Everything is done in trio's thread.
+
+    Each build has its entries in a table of its own, by key. What leads to a stream stands the other way round in one
+    row for all builds, so that most events, which change no entry, cost a look at that row. The members of a set are
+    too many for it: their builds have an index instead.
+    """
 
     def __init__(self, directory: Path) -> None:
         """Open it, making it anew where it is absent, of another format, or cannot be read."""
@@ -71,6 +86,9 @@ class Index:
             connection.execute(f"PRAGMA user_version = {wanted}")
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS build (number INTEGER PRIMARY KEY AUTOINCREMENT, state TEXT NOT NULL)"
+            )
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS leading (stream TEXT PRIMARY KEY, keys BLOB NOT NULL) WITHOUT ROWID"
             )
             if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise sqlite3.DatabaseError("damaged")
@@ -103,24 +121,17 @@ class Index:
         self._connection = self._open()
 
     def close(self) -> None:
-        """Keep what was written, and close."""
-        self.commit()
+        """Close; what was not committed is gone."""
         self._connection.close()
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Write; what fails takes everything since the last commit with it.
+    def begin(self) -> None:
+        """Write from here on, until `commit` or `roll_back`.
 
         Reads see it at once: they are this connection's. A commit costs as much as hundreds of entries, so several
-        blocks share one.
+        pieces of work share one.
         """
         if not self._connection.in_transaction:
             self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self.roll_back()
-            raise
 
     def commit(self) -> None:
         """Have what was written outlive this process."""
@@ -139,13 +150,15 @@ class Index:
         rows = self._connection.execute("SELECT state FROM build ORDER BY number")
         return [msgspec.json.decode(state, type=Build) for (state,) in rows]
 
-    def add(self, view: str, version: int, *, searched: bool, switch: bool) -> Build:
-        """A new, empty build. Inside `writing`."""
+    def add(self, view: View, *, switch: bool) -> Build:
+        """A new, empty build. After `begin`."""
         cursor = self._connection.execute("INSERT INTO build (state) VALUES ('')")
         assert cursor.lastrowid is not None
-        build = Build(number=cursor.lastrowid, view=view, version=version, switch=switch)
+        build = Build(
+            number=cursor.lastrowid, view=view.name, version=view.version, searched=view.searched, switch=switch
+        )
         name = _table(build)
-        if searched:
+        if view.searched:
             self._connection.execute(f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, key TEXT, stream TEXT)")
             self._connection.execute(
                 f"CREATE VIRTUAL TABLE {name}_text USING fts5"
@@ -155,36 +168,71 @@ class Index:
             self._connection.execute(
                 f"CREATE TABLE {name} (key TEXT, stream TEXT, PRIMARY KEY (key, stream)) WITHOUT ROWID"
             )
-        self._connection.execute(f"CREATE INDEX {name}_stream ON {name} (stream)")
-        self.save(build)
+        if view.searched or view.members:
+            self._connection.execute(f"CREATE INDEX {name}_stream ON {name} (stream)")
         return build
 
-    def save(self, build: Build) -> None:
-        """Note how far a build has come. Inside `writing`."""
-        state = msgspec.json.encode(build).decode()
-        self._connection.execute("UPDATE build SET state = ? WHERE number = ?", (state, build.number))
+    def save(self, builds: Iterable[Build]) -> None:
+        """Note how far builds have come. After `begin`."""
+        states = [(msgspec.json.encode(build).decode(), build.number) for build in builds]
+        self._connection.executemany("UPDATE build SET state = ? WHERE number = ?", states)
 
     def drop(self, build: Build) -> None:
-        """Forget a build and its entries. Inside `writing`."""
+        """Forget a build and its entries. After `begin`."""
         self._connection.execute(f"DROP TABLE IF EXISTS {_table(build)}_text")
         self._connection.execute(f"DROP TABLE {_table(build)}")
         self._connection.execute("DELETE FROM build WHERE number = ?", (build.number,))
 
     # --- entries
 
-    def keys_of(self, build: Build, streams: Sequence[str]) -> dict[str, set[str]]:
-        """The keys that lead to each of these streams; those that none leads to are left out."""
-        found: dict[str, set[str]] = {}
-        if streams:
-            asked = f"SELECT stream, key FROM {_table(build)} WHERE stream IN (SELECT value FROM json_each(?))"
-            for stream, key in self._connection.execute(asked, (msgspec.json.encode(streams).decode(),)):
-                found.setdefault(stream, set()).add(key)
-        return found
+    def lead(self, builds: Sequence[Build], keys: Mapping[str, Keys]) -> None:
+        """Have exactly these keys lead to each of these streams in these builds. After `begin`."""
+        held = self._leading(keys)
+        changed = [stream for stream, now in keys.items() if now != held.get(stream, {})]
+        if not changed:
+            return
+        numbers = {build.number for build in builds}
+        others = {number for (number,) in self._connection.execute("SELECT number FROM build")} - numbers
+        for build in builds:
+            self._move(build, [(stream, held.get(stream, {}), keys[stream]) for stream in changed])
+        kept = {
+            stream: keys[stream] | {number: old for number, old in held.get(stream, {}).items() if number in others}
+            for stream in changed
+        }
+        rows = [(stream, _encode_keys(every)) for stream, every in kept.items() if every]
+        self._connection.executemany("REPLACE INTO leading (stream, keys) VALUES (?, ?)", rows)
+        bare = [(stream,) for stream, every in kept.items() if not every]
+        self._connection.executemany("DELETE FROM leading WHERE stream = ?", bare)
 
-    def put(self, build: Build, entries: Iterable[tuple[str, str]], *, searched: bool) -> None:
-        """Add (key, stream) pairs. Inside `writing`."""
+    def _leading(self, streams: Iterable[str]) -> dict[str, Keys]:
+        """What leads to each of these streams; those that nothing leads to are left out."""
+        asked = "SELECT stream, keys FROM leading WHERE stream IN (SELECT value FROM json_each(?))"
+        rows = self._connection.execute(asked, (msgspec.json.encode(list(streams)).decode(),))
+        return {stream: _decode_keys(data) for stream, data in rows}
+
+    def _move(self, build: Build, changed: Iterable[tuple[str, Keys, Keys]]) -> None:
+        """Change a build's own entries from the keys that led to some streams to those that do now."""
+        gone: Entries = []
+        new: Entries = []
+        for stream, held, keys in changed:
+            before, now = held.get(build.number, ()), keys.get(build.number, ())
+            if before != now:
+                gone += [(key, stream) for key in before if key not in now]
+                new += [(key, stream) for key in now if key not in before]
+        self.remove(build, gone)
+        self.put(build, new)
+
+    def led_to(self, build: Build, stream: str) -> set[str]:
+        """The members of a set that a build of members holds."""
+        rows = self._connection.execute(f"SELECT key FROM {_table(build)} WHERE stream = ?", (stream,))
+        return {key for (key,) in rows}
+
+    def put(self, build: Build, entries: Entries) -> None:
+        """Add (key, stream) pairs. After `begin`."""
+        if not entries:
+            return
         name = _table(build)
-        if not searched:
+        if not build.searched:
             self._connection.executemany(f"INSERT OR IGNORE INTO {name} (key, stream) VALUES (?, ?)", entries)
             return
         [[last]] = self._connection.execute(f"SELECT coalesce(max(id), 0) FROM {name}")
@@ -193,10 +241,10 @@ class Index:
         texts = [(number, key) for number, key, _ in numbered]
         self._connection.executemany(f"INSERT INTO {name}_text (rowid, key) VALUES (?, ?)", texts)
 
-    def remove(self, build: Build, entries: Iterable[tuple[str, str]], *, searched: bool) -> None:
-        """Remove (key, stream) pairs. Inside `writing`."""
+    def remove(self, build: Build, entries: Entries) -> None:
+        """Remove (key, stream) pairs. After `begin`."""
         name = _table(build)
-        if not searched:
+        if not build.searched:
             self._connection.executemany(f"DELETE FROM {name} WHERE key = ? AND stream = ?", entries)
             return
         for key, stream in entries:
@@ -215,6 +263,11 @@ class Index:
     def entries(self, build: Build) -> list[tuple[str, str]]:
         """Every entry, in order: to compare a build with another, in tests and checks."""
         return self._connection.execute(f"SELECT key, stream FROM {_table(build)} ORDER BY key, stream").fetchall()
+
+    def entries_leading(self, build: Build) -> list[tuple[str, str]]:
+        """The same entries as the rows by stream have them; none for a build of members."""
+        rows = self._connection.execute("SELECT stream, keys FROM leading")
+        return sorted((key, stream) for stream, data in rows for key in _decode_keys(data).get(build.number, ()))
 
     def streams_at(self, build: Build, key: str, limit: int) -> list[str]:
         """The streams that a key leads to, by name."""

@@ -6,7 +6,7 @@ that is newer than the event, changes nothing in the end.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -19,12 +19,12 @@ from node.limits import (
     VIEW_STREAMS_A_PIECE,
 )
 from node.views.folding import fold
-from node.views.index import Build, Index
-from node.views.state import state_of, state_of_row, wholes_of
+from node.views.index import Build, Entries, Index, Keys
+from node.views.state import state_of_row, wholes_of
 from node.views.view import State, View, ViewFailed
 from replication import tables
 from replication.event import Body
-from replication.event_codec import decode_body, decode_header
+from replication.event_codec import decode_body, decode_header, decode_place
 from replication.queries import contains, live_members, missing
 from replication.snapshot import Snapshot
 from replication.stream_name import is_prefix
@@ -33,8 +33,6 @@ from replication.tables import StreamRow
 log = logging.getLogger("atoll.views")
 
 Pairs = list[tuple[Build, View]]
-Entries = list[tuple[str, str]]
-"""(key, stream)."""
 
 
 @dataclass(slots=True)
@@ -61,65 +59,63 @@ class Projection:
         of_members = tuple({view.streams for _, view in group if view.members})
         touched: dict[str, Touched] = {}
         for count, row in enumerate(missing(snapshot, vector)):
-            header = decode_header(row.encoded.header)
-            if count >= VIEW_EVENTS_A_PIECE and header.index == 0:
+            place = decode_place(row.encoded.header)
+            if count >= VIEW_EVENTS_A_PIECE and place.index == 0:
                 break
-            vector[header.origin], position = header.seq, row.position
-            touch = touched.setdefault(header.stream, Touched())
-            if header.stream.startswith(of_members):
-                _note(touch, decode_body(header, row.encoded.body))
+            vector[place.origin], position = place.seq, row.position
+            touch = touched.get(place.stream) or touched.setdefault(place.stream, Touched())
+            if place.stream.startswith(of_members):
+                _note(touch, decode_body(decode_header(row.encoded.header), row.encoded.body))
         for whole in wholes_of(snapshot, touched):
             touched.setdefault(whole, Touched())
-        states: dict[str, State | None] = {}
-        for build, view in group:
-            here = {stream: touch for stream, touch in touched.items() if stream.startswith(view.streams)}
-            if here:
-                self._project(build, view, snapshot, here, states)
+        keys: dict[str, Keys] = {}
+        covering = _covering(group)
+        for stream in sorted(touched):
+            here = covering(stream)
+            row = snapshot.stream(stream)
+            keys[stream] = self._keys_of(here, snapshot, stream, row)
+            for build, view in here:
+                if view.members:
+                    self._follow_members(build, view, snapshot, stream, row, touched[stream])
+        self._index.lead([build for build, view in group if not view.members], keys)
+        for build, _ in group:
             build.vector, build.position = vector, position
         return bool(touched)
 
-    def _project(
-        self,
-        build: Build,
-        view: View,
-        snapshot: Snapshot,
-        touched: dict[str, Touched],
-        states: dict[str, State | None],
+    def _follow_members(
+        self, build: Build, view: View, snapshot: Snapshot, stream: str, row: StreamRow | None, touch: Touched
     ) -> None:
-        """Have the entries of these streams be what their state gives. Shape: `states` are those resolved so far."""
+        """Have a set's members be entries, as far as these events may have changed it."""
+        elements = {element for name, element in touch.elements if name == view.members}
+        if touch.deleted:
+            elements |= self._index.led_to(build, stream)
         added: Entries = []
         gone: Entries = []
-        held = self._index.keys_of(build, [name for name, touch in touched.items() if touch.deleted or view.rows])
-        for stream, touch in touched.items():
-            before = held.get(stream, set())
-            if view.members:
-                row = snapshot.stream(stream)
-                for element in before | {element for name, element in touch.elements if name == view.members}:
-                    found = row is not None and not row.opaque and contains(snapshot, row, view.members, element)
-                    (added if found else gone).append((element, stream))
-                continue
-            if stream not in states:
-                states[stream] = state_of(snapshot, stream)
-            state = states[stream]
-            now = set() if state is None else self._keys(build, view, state)
-            if now != before:
-                added += [(key, stream) for key in now - before]
-                gone += [(key, stream) for key in before - now]
-        if gone:
-            self._index.remove(build, gone, searched=view.searched)
-        if added:
-            self._index.put(build, added, searched=view.searched)
+        for element in elements:
+            found = row is not None and not row.opaque and contains(snapshot, row, view.members, element)
+            (added if found else gone).append((element, stream))
+        self._index.remove(build, gone)
+        self._index.put(build, added)
 
-    def _keys(self, build: Build, view: View, state: State) -> set[str]:
+    def _keys_of(self, here: Pairs, snapshot: Snapshot, stream: str, row: StreamRow | None) -> Keys:
+        """The keys that lead to a stream as it is now."""
+        if row is None or row.opaque or not row.exists:
+            return {}
+        state = state_of_row(snapshot, stream, row)
+        return {build.number: keys for build, view in here if view.rows and (keys := self._derive(build, view, state))}
+
+    def _derive(self, build: Build, view: View, state: State) -> list[str]:
         try:
             rows = view.derive(state)
-            return {key_of(view, row.key) for row in rows} if rows else set()
         except ViewFailed as failure:
             build.failures += 1
             self._logged += 1
             if self._logged <= VIEW_FAILURES_LOGGED:
                 log.error("%s", failure)
-            return set()
+            return []
+        if len(rows) < 2:
+            return [key_of(view, row.key) for row in rows]
+        return sorted({key_of(view, row.key) for row in rows})
 
     # --- the first scan
 
@@ -128,24 +124,23 @@ class Projection:
         scanning = group[0][0].scanning
         assert scanning is not None
         start, at, member = scanning
-        entries: dict[int, Entries] = {build.number: [] for build, _ in group}
+        keys: dict[str, Keys] = {}
+        members: dict[int, Entries] = {build.number: [] for build, view in group if view.members}
         seen = size = 0
-        parent, here = None, group
+        covering = _covering(group)
         place: tuple[str, int, str] | None = None
         for name, data in _rows(snapshot, group, start):
             if seen >= VIEW_STREAMS_A_PIECE or size >= VIEW_MEMBERS_A_PIECE:
                 place = (name, 0, "")
                 break
             seen += 1
-            above = name[: name.rfind("/") + 1]
-            if above != parent:  # views are of prefixes, so streams beside each other are in the same views
-                parent, here = above, [pair for pair in group if name.startswith(pair[1].streams)]
+            here = covering(name)
             row = tables.decode_stream(data, snapshot.numbers) if here else None
             if row is None or row.opaque or not row.exists:
                 at = 0
                 continue
-            if not at:
-                self._scan_state(here, snapshot, name, row, entries)
+            if not at and (now := self._keys_of(here, snapshot, name, row)):
+                keys[name] = now
             for build, view in here:
                 if not view.members or build.number < at:
                     continue
@@ -155,28 +150,19 @@ class Projection:
                 size += len(some)
                 if len(some) > room:
                     place = (name, build.number, some.pop()[0])
-                entries[build.number] += [(element, name) for element, live in some if live]
+                members[build.number] += [(element, name) for element, live in some if live]
                 if place is not None:
                     break
             if place is not None:
                 seen -= 1
                 break
             at = 0
-        for build, view in group:
-            if entries[build.number]:
-                self._index.put(build, entries[build.number], searched=view.searched)
+        self._index.lead([build for build, view in group if not view.members], keys)
+        for build, _ in group:
+            self._index.put(build, members.get(build.number, []))
             build.scanning = place
             build.streams += seen
         return True
-
-    def _scan_state(
-        self, here: Pairs, snapshot: Snapshot, name: str, row: StreamRow, entries: dict[int, Entries]
-    ) -> None:
-        state = None
-        for build, view in here:
-            if not view.members:
-                state = state or state_of_row(snapshot, name, row)
-                entries[build.number] += [(key, name) for key in self._keys(build, view, state)]
 
 
 def _rows(snapshot: Snapshot, group: Pairs, start: str) -> Iterator[tuple[str, bytes]]:
@@ -187,6 +173,21 @@ def _rows(snapshot: Snapshot, group: Pairs, start: str) -> Iterator[tuple[str, b
         name = key.decode()
         if not is_prefix(name):
             yield name, data
+
+
+def _covering(group: Pairs) -> Callable[[str], Pairs]:
+    """Tells the builds of views that a stream may be in: as for the one before it, where both lie beside each other."""
+    parent: str | None = None
+    here = group
+
+    def covering(name: str) -> Pairs:
+        nonlocal parent, here
+        above = name[: name.rfind("/") + 1]
+        if above != parent:  # views are of prefixes
+            parent, here = above, [pair for pair in group if name.startswith(pair[1].streams)]
+        return here
+
+    return covering
 
 
 def _note(touch: Touched, body: Body | None) -> None:

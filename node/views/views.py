@@ -102,10 +102,9 @@ class Views:
         if not begun:
             self._start(name, version, switch=True)
             return
-        with self._index.writing():
+        with self._writing():
             begun[-1].switch = True
-            self._index.save(begun[-1])
-        self._index.commit()
+            self._commit()
 
     def _newest(self) -> dict[str, int]:
         """The highest version of each view that there is a definition of."""
@@ -115,15 +114,30 @@ class Views:
         return next((build for build in self._builds if build.view == name and build.serving), None)
 
     def _start(self, name: str, version: int, *, switch: bool) -> Build:
-        with self._index.writing():
-            view = self._views[name, version]
-            build = self._index.add(name, version, searched=view.searched, switch=switch)
+        with self._writing():
+            build = self._index.add(self._views[name, version], switch=switch)
             mirror = self._replica.mirror
             build.vector, build.position = mirror.vector, mirror.position
-            self._index.save(build)
-        self._index.commit()
-        self._builds.append(build)
+            self._builds.append(build)
+            self._commit()
         return build
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Write, and move builds; what fails takes everything since the last commit with it, here as on the disk."""
+        try:
+            self._index.begin()
+            yield
+        except BaseException:
+            self._index.roll_back()
+            self._builds = self._index.builds()
+            raise
+
+    def _commit(self) -> None:
+        """Have entries, and how far each build has come, outlive this process. Inside `_writing`."""
+        self._index.save(self._builds)
+        self._index.commit()
+        self._pieces = 0
 
     @contextmanager
     def _healing(self) -> Iterator[None]:
@@ -132,8 +146,6 @@ class Views:
             yield
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
-                self._index.roll_back()
-                self._builds = self._index.builds()
                 raise
             log.warning("the views' index cannot be used (%s); building it anew from the log", error)
             self._index.start_anew()
@@ -141,7 +153,12 @@ class Views:
             self._open()
 
     def close(self) -> None:
-        self._index.close()
+        """Keep what was written, and close. Raises: sqlite3.Error, where that cannot be kept."""
+        try:
+            with self._writing():
+                self._commit()
+        finally:
+            self._index.close()
 
     # --- following the log
 
@@ -155,8 +172,8 @@ class Views:
                 worked = self._advance(others[-1]) or worked
             self._pieces += 1
             if not worked or self._pieces >= VIEW_PIECES_A_COMMIT:
-                self._index.commit()
-                self._pieces = 0
+                with self._writing():
+                    self._commit()
         if worked:
             self._progress.set()
             self._progress = trio.Event()
@@ -174,8 +191,7 @@ class Views:
         groups: dict[object, list[Build]] = {}
         for build in self._builds:
             if (build.view, build.version) in self._views:
-                place = (build.scanning, tuple(sorted(build.vector.items())))
-                groups.setdefault(place, []).append(build)
+                groups.setdefault((build.scanning, build.position), []).append(build)
         return sorted(
             groups.values(),
             key=lambda group: (not any(build.serving for build in group), group[0].scanning is not None,
@@ -188,12 +204,9 @@ class Views:
         if group[0].scanning is None and includes(group[0].vector, self._replica.vector):
             return self._settle(group)
         pairs = [(build, self._views[build.view, build.version]) for build in group]
-        with self._replica.read() as snapshot, self._index.writing():
+        with self._replica.read() as snapshot, self._writing():
             work = self._projection.follow if group[0].scanning is None else self._projection.scan
-            moved = work(pairs, snapshot)
-            for build in group:
-                self._index.save(build)
-        return moved
+            return work(pairs, snapshot)
 
     def _settle(self, group: list[Build]) -> bool:
         """Those that were to serve as soon as they show everything, do; whether there were any."""
@@ -241,13 +254,11 @@ class Views:
             raise ViewBusy(f"version {build.version} of view {name!r} is not loaded, so it does not follow the log")
         if build.scanning is not None or (serving is not None and not includes(build.vector, serving.vector)):
             raise ViewBusy(f"build {number} of view {name!r} has not caught up with what serves; ask again soon")
-        with self._index.writing():
+        with self._writing():
             if serving is not None:
                 serving.serving = False
-                self._index.save(serving)
             build.serving, build.switch = True, False
-            self._index.save(build)
-        self._index.commit()
+            self._commit()
         return build
 
     def drop(self, name: str, number: int) -> None:
@@ -257,10 +268,10 @@ class Views:
             raise ViewBusy(f"build {number} of view {name!r} serves; switch to another one first")
         if self._serving(name) is None:
             raise ViewBusy(f"nothing serves view {name!r} yet; build {number} may be what is to")
-        with self._index.writing():
+        with self._writing():
             self._index.drop(build)
-        self._index.commit()
-        self._builds.remove(build)
+            self._builds.remove(build)
+            self._commit()
 
     def _build(self, name: str, number: int) -> Build:
         for build in self._builds:
