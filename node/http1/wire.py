@@ -25,13 +25,15 @@ class Wire:
         try:
             if self._fd < 0:
                 return bytes(await self._stream.receive_some(READ_BYTES))
+            await trio.lowlevel.checkpoint()
             while not self.gone:
-                await trio.lowlevel.wait_readable(self._fd)
-                self._heard_at = trio.current_time()
                 try:
-                    return os.read(self._fd, READ_BYTES)
+                    data = os.read(self._fd, READ_BYTES)
                 except BlockingIOError:
+                    await trio.lowlevel.wait_readable(self._fd)
                     continue
+                self._heard_at = trio.current_time()
+                return data
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             self.gone = True
         return b""
