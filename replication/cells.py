@@ -24,14 +24,13 @@ from replication.tables import StreamRow
 class StoredCells:
     """The cells of one stream, within a turn."""
 
-    __slots__ = ("_batch", "_name", "_row", "concurrent", "put_register")
+    __slots__ = ("_batch", "_name", "_row", "write")
 
     def __init__(self, batch: Batch, name: str, row: StreamRow) -> None:
         self._batch = batch
         self._name = name
         self._row = row
-        self.concurrent = row.concurrent
-        self.put_register = row.put_register
+        self.write = row.write
 
     def additions(self, field: str, element: str) -> Additions:
         number = self._row.field_numbers.get(field)
@@ -48,7 +47,7 @@ class StoredCells:
     def clear(self, context: VersionVector) -> None:
         row = self._row
         for field in list(row.stored):
-            row.put_register(field, row.concurrent(field, context))
+            row.drop(field, context)
         row.cleared = join(row.cleared, context)
         if row.sets:
             self._batch.purge(row.number, self._name)

@@ -36,6 +36,8 @@ from replication.store import Meta, Mirror, Store
 from replication.write import Writer, write
 
 SECRET_BYTES = 32
+SALTS_DRAWN = 64
+"""Salts that are drawn at once: one at a time, each costs as much as an event's hash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ class Replica:
         self._failed: StoreFailed | None = None
         self._incarnations = 0
         self._writer = Writer(meta.cluster, max_drift_ms // 2, self._salt)
-        self._salts = hashlib.blake2b(b"salt", key=secret, digest_size=SALT_BYTES)
+        self._salts = ("", 0, b"")
 
     @classmethod
     def open(
@@ -221,9 +223,13 @@ class Replica:
         batch.mirror.origin = fresh_origin(self.meta.region, self._secret, taken, self._incarnations)
 
     def _salt(self, origin: str, seq: int) -> bytes:
-        salts = self._salts.copy()
-        salts.update(pack((origin, seq)))
-        return salts.digest()
+        block, place = divmod(seq, SALTS_DRAWN)
+        drawn_for, drawn, salts = self._salts
+        if drawn != block or drawn_for != origin or not salts:
+            name = self._secret + pack(["salt", origin, block])
+            salts = hashlib.shake_256(name).digest(SALTS_DRAWN * SALT_BYTES)
+            self._salts = (origin, block, salts)
+        return salts[place * SALT_BYTES : (place + 1) * SALT_BYTES]
 
 
 @contextmanager

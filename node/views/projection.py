@@ -6,7 +6,7 @@ that is newer than the event, changes nothing in the end.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -43,6 +43,20 @@ class Touched:
     deleted: bool = False
 
 
+class _Covering(dict[str, Pairs]):
+    """The builds of the views that streams right below a prefix are in: views are of prefixes, too."""
+
+    def __init__(self, group: Pairs) -> None:
+        self._group = group
+
+    def __missing__(self, prefix: str) -> Pairs:
+        here = self[prefix] = [pair for pair in self._group if prefix.startswith(pair[1].streams)]
+        return here
+
+    def of(self, stream: str) -> Pairs:
+        return self[stream[: stream.rfind("/") + 1]]
+
+
 class Projection:
     """Writes the entries of builds."""
 
@@ -58,20 +72,20 @@ class Projection:
         vector, position = dict(first.vector), first.position
         of_members = tuple({view.streams for _, view in group if view.members})
         touched: dict[str, Touched] = {}
-        for count, row in enumerate(missing(snapshot, vector)):
-            place = decode_place(row.encoded.header)
+        for count, event in enumerate(missing(snapshot, vector)):
+            place = decode_place(event.encoded.header)
             if count >= VIEW_EVENTS_A_PIECE and place.index == 0:
                 break
-            vector[place.origin], position = place.seq, row.position
+            vector[place.origin], position = place.seq, event.position
             touch = touched.get(place.stream) or touched.setdefault(place.stream, Touched())
             if place.stream.startswith(of_members):
-                _note(touch, decode_body(decode_header(row.encoded.header), row.encoded.body))
+                _note(touch, decode_body(decode_header(event.encoded.header), event.encoded.body))
         for whole in wholes_of(snapshot, touched):
             touched.setdefault(whole, Touched())
         keys: dict[str, Keys] = {}
-        covering = _covering(group)
+        covering = _Covering(group)
         for stream in sorted(touched):
-            here = covering(stream)
+            here = covering.of(stream)
             row = snapshot.stream(stream)
             keys[stream] = self._keys_of(here, snapshot, stream, row)
             for build, view in here:
@@ -102,7 +116,8 @@ class Projection:
         if row is None or row.opaque or not row.exists:
             return {}
         state = state_of_row(snapshot, stream, row)
-        return {build.number: keys for build, view in here if view.rows and (keys := self._derive(build, view, state))}
+        derived = ((build.number, self._derive(build, view, state)) for build, view in here if view.rows)
+        return {number: keys for number, keys in derived if keys}
 
     def _derive(self, build: Build, view: View, state: State) -> list[str]:
         try:
@@ -127,14 +142,14 @@ class Projection:
         keys: dict[str, Keys] = {}
         members: dict[int, Entries] = {build.number: [] for build, view in group if view.members}
         seen = size = 0
-        covering = _covering(group)
+        covering = _Covering(group)
         place: tuple[str, int, str] | None = None
         for name, data in _rows(snapshot, group, start):
             if seen >= VIEW_STREAMS_A_PIECE or size >= VIEW_MEMBERS_A_PIECE:
                 place = (name, 0, "")
                 break
             seen += 1
-            here = covering(name)
+            here = covering.of(name)
             row = tables.decode_stream(data, snapshot.numbers) if here else None
             if row is None or row.opaque or not row.exists:
                 at = 0
@@ -173,21 +188,6 @@ def _rows(snapshot: Snapshot, group: Pairs, start: str) -> Iterator[tuple[str, b
         name = key.decode()
         if not is_prefix(name):
             yield name, data
-
-
-def _covering(group: Pairs) -> Callable[[str], Pairs]:
-    """Tells the builds of views that a stream may be in: as for the one before it, where both lie beside each other."""
-    parent: str | None = None
-    here = group
-
-    def covering(name: str) -> Pairs:
-        nonlocal parent, here
-        above = name[: name.rfind("/") + 1]
-        if above != parent:  # views are of prefixes
-            parent, here = above, [pair for pair in group if name.startswith(pair[1].streams)]
-        return here
-
-    return covering
 
 
 def _note(touch: Touched, body: Body | None) -> None:
