@@ -1,5 +1,6 @@
 """Views: they follow the log, are built beside the old, survive being killed, and show what streams resolve to."""
 
+import itertools
 import random
 import shutil
 import sqlite3
@@ -206,6 +207,31 @@ def test_killed_anywhere_views_end_as_a_fresh_build(tmp_path_factory: pytest.Tem
         following.check()
         following.views.close()
         node.close()
+
+
+@pytest.mark.parametrize("nth", range(1, 4))
+def test_a_piece_that_fails_is_done_again(
+    following: Callable[..., Following], monkeypatch: pytest.MonkeyPatch, nth: int
+) -> None:
+    one = following()
+    one.node.write("users/1", set={"title": "Guide"})
+    one.finish()
+    one.node.write("users/1", set={"title": "Pilot"})
+    one.views.step()  # not committed yet
+    one.node.write("users/2", set={"title": "Guide"})
+    one.node.write("groups/1", add={"members": ["m1"], "admins": ["m2"]})
+    put, calls = Index.put, itertools.count(1)
+
+    def fails(*arguments: Any) -> None:
+        put(*arguments)
+        if next(calls) == nth:
+            raise OSError("no more memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Index, "put", fails)
+        with pytest.raises(OSError, match="no more memory"):
+            one.finish()
+    one.check()
 
 
 def test_a_part_that_is_given_to_another_stream_shows_no_more_where_it_was(
