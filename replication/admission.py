@@ -26,7 +26,7 @@ from crdt.version_vector import includes
 from replication.batch import Batch
 from replication.errors import Malformed, TooManyOrigins
 from replication.event import MARK_BYTES, Body, Encoded, Header, genesis
-from replication.event_codec import check_size, decode_body, decode_header
+from replication.event_codec import checked_size, decode_body, decode_header
 from replication.limits import TRANSACTION_BYTES_MAX, TRANSACTION_EVENTS_MAX
 from replication.log import append
 from replication.tables import Head
@@ -101,24 +101,22 @@ def admit(batch: Batch, arrived: Arrived, cluster: str, max_drift_ms: int, now_m
 def _headers(transaction: Transaction) -> list[Header]:
     if not 1 <= len(transaction) <= TRANSACTION_EVENTS_MAX:
         raise Malformed(f"a transaction has 1 to {TRANSACTION_EVENTS_MAX} events")
-    size = 0
-    for event in transaction:
-        check_size(event)
-        size += event.size
-    if size > TRANSACTION_BYTES_MAX:
+    if sum([checked_size(event) for event in transaction]) > TRANSACTION_BYTES_MAX:
         raise Malformed(f"a transaction has at most {TRANSACTION_BYTES_MAX} bytes")
     return [decode_header(event.header) for event in transaction]
 
 
 def _check_shape(headers: list[Header], chains: tuple[bytes, ...]) -> None:
     """One origin and timestamp, consecutive seqs chained to each other, whole, one event a stream."""
-    if len(headers) > 1 and len({header.stream for header in headers}) != len(headers):
-        raise Malformed("a transaction has one event a stream")
     for place, header in enumerate(headers):
         if header.index != place or header.count != len(headers):
             raise Malformed("a transaction is not whole, or not in order")
         if place and header.seen:
             raise Malformed("only a transaction's first event names what was seen")
+    if len(headers) == 1:
+        return
+    if len({header.stream for header in headers}) != len(headers):
+        raise Malformed("a transaction has one event a stream")
     for (before, chain), (header, _) in pairwise(zip(headers, chains, strict=True)):
         if (header.origin, header.seq, header.timestamp) != (before.origin, before.seq + 1, before.timestamp):
             raise Malformed("a transaction has one origin, one timestamp and consecutive seqs")

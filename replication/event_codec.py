@@ -52,7 +52,7 @@ from replication.limits import (
 from replication.origin import is_origin
 from replication.packing import pack, unpack
 from replication.stream_name import check_stream
-from replication.values import check_operations, check_text, is_count
+from replication.values import check_operations, check_text
 
 # --- encoding
 
@@ -299,15 +299,17 @@ def _decode_operations(operations: list[list[Any]], data: bytes) -> tuple[Operat
     nested = False
     for operation in operations:
         code = operation[0] if operation else None
-        if not is_count(code, 0xFFFF):
+        if type(code) is not int or not 0 <= code <= 0xFFFF:
             raise Malformed("a body's operations: one has no number")
         if code not in KNOWN_OPERATIONS:
             return None
         if len(operation) != (1 if code == DELETE else 3):
             raise Malformed("a body's operations: one of a known number has an unknown shape")
         if code == SET:
-            decoded.append(Set(operation[1], operation[2]))
-            nested = nested or isinstance(operation[2], dict | list)
+            _, field, value = operation
+            decoded.append(Set(field, value))
+            if type(value) is dict or type(value) is list:
+                nested = True
         elif code == DELETE:
             decoded.append(Delete())
         else:
@@ -325,7 +327,9 @@ def _require(holds: bool, what: str) -> None:
         raise Malformed(f"an event's {what} has the wrong shape")
 
 
-def check_size(encoded: Encoded) -> None:
-    """Raises: Malformed, where the event is larger than any may be."""
-    if encoded.size > EVENT_BYTES_MAX:
-        raise Malformed(f"an event has {encoded.size} bytes; at most {EVENT_BYTES_MAX} are allowed")
+def checked_size(encoded: Encoded) -> int:
+    """An event's bytes. Raises: Malformed, where those are more than any may have."""
+    size = encoded.size
+    if size > EVENT_BYTES_MAX:
+        raise Malformed(f"an event has {size} bytes; at most {EVENT_BYTES_MAX} are allowed")
+    return size

@@ -89,20 +89,23 @@ def check_operations(operations: list[Operation]) -> tuple[Operation, ...]:
         raise Invalid("", "the event is empty: give at least one of set, add, remove, delete")
     if len(operations) > OPERATIONS_MAX:
         raise Invalid("", f"the event touches {len(operations)} cells; at most {OPERATIONS_MAX} are allowed")
-    cells: set[tuple[str, ...]] = set()
+    cells: set[str | tuple[str, str] | None] = set()
     for operation in operations:
-        cell: tuple[str, ...] = ()
+        cell: str | tuple[str, str] | None
         if isinstance(operation, Set):
-            field = check_text(operation.field, "set", FIELD_BYTES_MAX)
-            check_value(operation.value, f"set.{field}")
-            cell = (field,)
-        elif not isinstance(operation, Delete):
+            cell, value = check_text(operation.field, "set", FIELD_BYTES_MAX), operation.value
+            if type(value) is not str or not value.isascii():
+                check_value(value, f"set.{cell}")
+        elif isinstance(operation, Delete):
+            cell = None
+        else:
             kind = "add" if isinstance(operation, Add) else "remove"
             field = check_text(operation.field, kind, FIELD_BYTES_MAX)
             cell = (field, check_text(operation.element, f"{kind}.{field}", ELEMENT_BYTES_MAX))
         if cell in cells:
-            raise Invalid(".".join(cell), "the event touches this cell twice")
+            named = ".".join(cell) if isinstance(cell, tuple) else cell or ""
+            raise Invalid(named, "the event touches this cell twice")
         cells.add(cell)
-    if () in cells and len(cells) > 1:
+    if None in cells and len(cells) > 1:
         raise Invalid("delete", "stands alone in its event")
     return tuple(operations)
