@@ -265,11 +265,11 @@ class Gossip:
 
     # --- calling
 
-    async def _call(self, peer: Peer, message: Message) -> Received:
+    async def _call(self, peer: Peer, message: Message, sent: Callable[[], None] = lambda: None) -> Received:
         """One message to a peer; its answer. Raises: Unreachable."""
         began = trio.current_time()
         try:
-            data = await self._transport.call(peer.url, self._encode(message))
+            data = await self._transport.call(peer.url, self._encode(message), sent)
             received = messages.decode(data, self._replica.meta.cluster)
         except (Unreachable, PeerError) as error:
             self._failed(peer, error)
@@ -306,26 +306,33 @@ class Gossip:
         heads: Mapping[str, Claim] = claims(self._replica.mirror.heads)
         applied = Applied(0, ())
 
-        async def store(batch: list[Arrived | LeftOut]) -> None:
+        async def store(batch: list[Arrived | LeftOut], asked: trio.Event) -> None:
             nonlocal applied
+            await asked.wait()  # a turn stops this thread, and the peer would have nothing to do meanwhile
             applied = await self._apply(batch)
 
         while True:
-            storing, fetched = fetched, []
+            storing, fetched, asked = fetched, [], trio.Event()
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(store, storing)
+                nursery.start_soon(store, storing, asked)
                 try:
-                    fetched = await self._fetch(peer, heads)
+                    fetched = await self._fetch(peer, heads, asked)
+                    heads = heads_after(heads, [one for one in fetched if isinstance(one, Arrived)])
                 except Unreachable:
                     return
             if not fetched or (storing and (applied.left_out or not applied.events)):
                 break  # there is no more, or it builds on what could not be stored
-            heads = heads_after(heads, [one for one in fetched if isinstance(one, Arrived)])
         peer.wake.set()
 
-    async def _fetch(self, peer: Peer, heads: Mapping[str, Claim]) -> list[Arrived | LeftOut]:
-        """What the peer has beyond these heads, as much as one message holds. Raises: Unreachable."""
-        received = await self._call(peer, Pull(self._digest(pull=True), heads, peer.byte_limit))
+    async def _fetch(self, peer: Peer, heads: Mapping[str, Claim], asked: trio.Event) -> list[Arrived | LeftOut]:
+        """What the peer has beyond these heads, as much as one message holds; `asked` once it knows what we want.
+
+        Raises: Unreachable.
+        """
+        try:
+            received = await self._call(peer, Pull(self._digest(pull=True), heads, peer.byte_limit), asked.set)
+        finally:
+            asked.set()
         return await _read(received.message.transactions) if isinstance(received.message, Events) else []
 
     async def _push(self, peer: Peer) -> None:

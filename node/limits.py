@@ -99,6 +99,10 @@ VIEW_FAILURES_LOGGED = 100
 VIEW_RETRY_S = 1.0
 """How long views pause after what they cannot help, such as a full disk."""
 
+# The process
+LOCK_WAIT_S = 0.0005
+"""After how long a thread that computes lets another one have Python's lock."""
+
 # The directory
 SCIM_PAGE_DEFAULT = 100
 SCIM_PAGE_MAX = 200

@@ -6,7 +6,7 @@ its own in these places decides everything that happens.
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 
@@ -32,8 +32,8 @@ def system_entropy() -> random.Random:
 class Transport(Protocol):
     """How a message reaches a peer, and its answer comes back."""
 
-    async def call(self, url: str, message: bytes) -> bytes:
-        """Send one message; the peer's answer.
+    async def call(self, url: str, message: bytes, sent: Callable[[], None]) -> bytes:
+        """Send one message; the peer's answer. `sent` is told as soon as the message is on its way.
 
         Raises: Unreachable, where none came.
         """

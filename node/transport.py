@@ -1,6 +1,6 @@
 """Messages to peers over HTTP: one POST to a peer's /gossip each, on connections that are kept."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 import httpx
@@ -14,6 +14,8 @@ TIMEOUT = httpx.Timeout(PEER_ANSWER_S, connect=PEER_CONNECT_S)
 LIMITS = httpx.Limits(max_keepalive_connections=PEER_CONNECTIONS_MAX, keepalive_expiry=PEER_CONNECTION_IDLE_S)
 HEADERS = {"content-type": MEDIA_TYPE}
 EXTENSIONS = {"timeout": TIMEOUT.as_dict()}
+SENT = "http11.send_request_body.complete"
+"""What httpx says of a request when its last byte is written."""
 
 
 @lru_cache(maxsize=PEER_CONNECTIONS_MAX)
@@ -30,11 +32,17 @@ class HttpTransport:
         # is for the web, and takes longer than the rest of an exchange.
         self._wire = wire or httpx.AsyncHTTPTransport(limits=LIMITS, trust_env=False)
 
-    async def call(self, url: str, message: bytes) -> bytes:
-        """Send one message; the peer's answer. Raises: Unreachable."""
+    async def call(self, url: str, message: bytes, sent: Callable[[], None]) -> bytes:
+        """Send one message; the peer's answer. `sent` is told as soon as it is on its way. Raises: Unreachable."""
+
+        async def trace(step: str, _: object) -> None:
+            if step == SENT:
+                sent()
+
+        extensions = {**EXTENSIONS, "trace": trace}
         try:
             response = await self._wire.handle_async_request(
-                httpx.Request("POST", _target(url), headers=HEADERS, content=message, extensions=EXTENSIONS)
+                httpx.Request("POST", _target(url), headers=HEADERS, content=message, extensions=extensions)
             )
             try:
                 return await _read(response)

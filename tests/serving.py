@@ -1,7 +1,7 @@
 """A node behind a real socket, in the test's own trio loop, and a client for it."""
 
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +32,7 @@ class TestClock:
 class NoTransport:
     """No peer ever answers."""
 
-    async def call(self, url: str, message: bytes) -> bytes:
+    async def call(self, url: str, message: bytes, sent: Callable[[], None]) -> bytes:
         raise Unreachable("no route")
 
     async def ask(self, url: str, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:

@@ -91,7 +91,8 @@ class DirectTransport:
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
 
-    async def call(self, url: str, message: bytes) -> bytes:
+    async def call(self, url: str, message: bytes, sent: Callable[[], None]) -> bytes:
+        sent()
         return await self._exchange(region_of_url(url), message)
 
     async def ask(self, url: str, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:

@@ -51,12 +51,13 @@ class Link:
     network: Network
     caller: str
 
-    async def call(self, url: str, message: bytes) -> bytes:
+    async def call(self, url: str, message: bytes, sent: Callable[[], None]) -> bytes:
         await trio.lowlevel.checkpoint()
         if (self.caller, url) in self.network.cut or url not in self.network.nodes:
             raise Unreachable("cut")
         kind = type(messages.decode(message, "atoll").message).__name__
         self.network.calls.append((self.caller, url, kind))
+        sent()
         answer, _ = await self.network.nodes[url].gossip.answer(message)
         if self.network.answers_lost:
             raise Unreachable("the answer was lost")
@@ -390,7 +391,7 @@ async def test_what_is_wrong_in_a_message_is_refused_counted_and_logged_once_and
 async def test_a_peer_of_another_cluster_is_no_peer(world: World) -> None:
     async with world.node("us"), world.node("eu", "us", cluster="other") as eu:
         with pytest.raises(PeerError):
-            await world.network.link("http://eu").call("http://us", eu.gossip._encode(Digest({}, 0)))
+            await world.network.link("http://eu").call("http://us", eu.gossip._encode(Digest({}, 0)), lambda: None)
 
 
 async def test_a_failing_store_leaves_out_what_arrives_and_says_so(
