@@ -119,8 +119,10 @@ def _spare_the_collector() -> None:
 
 
 def _share_the_lock() -> None:
-    """Have a thread that wants Python's lock get it soon: at the usual 5 ms the writer, once its commit is on the disk,
-    can wait for longer than that took, while what arrived is being read.
+    """Have a thread that wants Python's lock get it soon.
+
+    At the usual 5 ms the writer, once its commit is on the disk, may wait for longer than the disk took, while what
+    arrived is being read.
     """
     sys.setswitchinterval(LOCK_WAIT_S)
 

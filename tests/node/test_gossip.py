@@ -20,6 +20,7 @@ from node.interface.status import describe
 from node.limits import MESSAGE_BYTES_LEAST
 from node.seams import Unreachable
 from node.service import Node, run_node
+from node.transport import HttpTransport
 from replication import messages
 from replication.command import Command, Draft, Written
 from replication.errors import PeerError, StoreFailed
@@ -28,7 +29,7 @@ from replication.packing import pack
 from replication.queries import resolve_stream
 from replication.replica import Arrival
 from tests.helpers import NOW, check_store, operations
-from tests.serving import TestClock
+from tests.serving import TestClock, serving
 
 
 @dataclass
@@ -228,7 +229,7 @@ async def test_an_unreachable_peer_at_start_is_no_error_and_writing_waits_for_no
         await trio.sleep_forever()
         raise AssertionError
 
-    monkeypatch.setattr(Link, "call", lambda self, url, message: never(url, message))
+    monkeypatch.setattr(Link, "call", lambda self, url, message, sent: never(url, message))
     async with world.node("us", "nowhere", ready=False) as us:
         assert not us.ready
         with trio.fail_after(2):
@@ -426,6 +427,52 @@ async def test_a_pull_fetches_the_next_batch_while_one_is_stored(world: World) -
             assert max(beyond) > 0, "it asked for more than it held"
     for region in ("eu", "us"):
         check_store(world.directory / region)
+
+
+async def test_nothing_is_stored_before_the_peer_knows_what_is_wanted_next(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call, held_meanwhile = Link.call, 0
+
+    async def slow(link: Link, url: str, message: bytes, sent: Callable[[], None]) -> bytes:
+        nonlocal held_meanwhile
+        if link.caller == "http://eu":
+            eu = world.network.nodes["http://eu"]
+            before = eu.replica.vector
+            await trio.sleep(0.02)
+            assert eu.replica.vector == before
+            held_meanwhile += bool(before)
+        return await call(link, url, message, sent)
+
+    async with world.node("us") as us:
+        for number in range(60):
+            await write(us, f"s/{number % 7}", set={"n": "x" * 200, "m": number})
+        async with world.node("eu", "us", message_bytes=1024) as eu:
+            monkeypatch.setattr(Link, "call", slow)
+            await until(lambda: same(us, eu))
+            assert held_meanwhile > 1
+    for region in ("eu", "us"):
+        check_store(world.directory / region)
+
+
+async def test_over_http_a_message_is_sent_before_it_is_answered(workplace: Path) -> None:
+    sent = trio.Event()
+    async with serving(workplace / "eu") as served:
+        answer, gate = served.node.gossip.answer, trio.Event()
+
+        async def late(data: bytes) -> tuple[bytes, bool]:
+            await gate.wait()
+            return await answer(data)
+
+        served.node.gossip.answer = late  # type: ignore[method-assign]  # to have it wait
+        transport = HttpTransport()
+        ours = messages.encode(Digest({}, NOW), "atoll", "us.00000001")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(transport.call, served.url, ours, sent.set)
+            with trio.fail_after(10):
+                await sent.wait()
+            gate.set()
+        await transport.aclose()
 
 
 async def test_what_builds_on_a_batch_that_could_not_be_stored_is_fetched_again(world: World) -> None:
