@@ -13,7 +13,7 @@ from crdt.answer import Answer
 from crdt.dot import Dot
 from crdt.event import Event
 from crdt.observed_remove_set import Additions, added, removed
-from crdt.operations import JSON, Add, Remove, Set
+from crdt.operations import Add, Remove, Set
 from crdt.register import Register, Write, unobserved, written
 from crdt.version_vector import VersionVector
 
@@ -21,9 +21,10 @@ from crdt.version_vector import VersionVector
 class Cells(Protocol):
     """The unresolved state of one stream. A cell that was never written, or has no live entry, is empty."""
 
-    def write(self, field: str, value: JSON, event: Event) -> None:
-        """Add an event's write to a register, and drop those that the event's context covers."""
+    def concurrent(self, field: str, context: VersionVector) -> Register:
+        """A register's live writes that the context does not cover."""
 
+    def put_register(self, field: str, register: Register) -> None: ...
     def additions(self, field: str, element: str) -> Additions: ...
     def put_additions(self, field: str, element: str, additions: Additions) -> None: ...
     def clear(self, context: VersionVector) -> None:
@@ -35,7 +36,8 @@ def fold(cells: Cells, event: Event) -> None:
     context, dot = event.context, event.dot
     for operation in event.operations:
         if isinstance(operation, Set):  # asked one by one: a match statement takes three times as long here
-            cells.write(operation.field, operation.value, event)
+            write = Write(event.timestamp, dot.origin, dot.seq, operation.value)
+            cells.put_register(operation.field, written(cells.concurrent(operation.field, context), write))
         elif isinstance(operation, Add):
             additions = added(cells.additions(operation.field, operation.element), context, dot)
             cells.put_additions(operation.field, operation.element, additions)
@@ -55,11 +57,10 @@ class MemoryCells:
         self._registers: dict[str, Register] = {}
         self._sets: dict[str, dict[str, Additions]] = {}
 
-    def write(self, field: str, value: JSON, event: Event) -> None:
-        concurrent = unobserved(self._registers.get(field, ()), event.context)
-        self._registers[field] = written(concurrent, Write(event.timestamp, *event.dot, value))
+    def concurrent(self, field: str, context: VersionVector) -> Register:
+        return unobserved(self._registers.get(field, ()), context)
 
-    def _put_register(self, field: str, register: Register) -> None:
+    def put_register(self, field: str, register: Register) -> None:
         if register:
             self._registers[field] = register
         else:
@@ -77,7 +78,7 @@ class MemoryCells:
 
     def clear(self, context: VersionVector) -> None:
         for field, register in list(self._registers.items()):
-            self._put_register(field, unobserved(register, context))
+            self.put_register(field, unobserved(register, context))
         for field, members in self._sets.items():
             for element, additions in list(members.items()):
                 self.put_additions(field, element, removed(additions, context))

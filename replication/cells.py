@@ -24,13 +24,14 @@ from replication.tables import StreamRow
 class StoredCells:
     """The cells of one stream, within a turn."""
 
-    __slots__ = ("_batch", "_name", "_row", "write")
+    __slots__ = ("_batch", "_name", "_row", "concurrent", "put_register")
 
     def __init__(self, batch: Batch, name: str, row: StreamRow) -> None:
         self._batch = batch
         self._name = name
         self._row = row
-        self.write = row.write
+        self.concurrent = row.concurrent
+        self.put_register = row.put_register
 
     def additions(self, field: str, element: str) -> Additions:
         number = self._row.field_numbers.get(field)
@@ -47,7 +48,7 @@ class StoredCells:
     def clear(self, context: VersionVector) -> None:
         row = self._row
         for field in list(row.stored):
-            row.drop(field, context)
+            row.put_register(field, row.concurrent(field, context))
         row.cleared = join(row.cleared, context)
         if row.sets:
             self._batch.purge(row.number, self._name)

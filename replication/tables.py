@@ -24,7 +24,6 @@ from typing import NamedTuple
 import msgspec
 
 from crdt.dot import Dot
-from crdt.event import Event
 from crdt.observed_remove_set import Additions
 from crdt.operations import JSON
 from crdt.register import Register, Write
@@ -138,32 +137,29 @@ class StreamRow(msgspec.Struct, gc=False):
             for name, writes in self.stored.items()
         }
 
-    def write(self, name: str, value: JSON, event: Event) -> None:
-        """Add an event's write to a register, and drop those that the event's context covers."""
-        origin, seq = event.dot
-        own = (event.timestamp, self.numbers.origin_number(origin), seq, value)
-        before = self.stored.get(name, ())
-        left = self._beyond(before, event.context)
-        self.stored[name] = self._ordered([*left, own]) if left else [own]
-        self.conflicts += bool(left) - (len(before) > 1)
+    def concurrent(self, name: str, context: VersionVector) -> Register:
+        """One register's live writes that the context does not cover."""
+        left: list[Write] = []
+        origin_of = self.numbers.origin
+        for timestamp, number, seq, value in self.stored.get(name, ()):
+            origin = origin_of(number)
+            if seq > context.get(origin, 0):
+                left.append(Write(timestamp, origin, seq, value))
+        return tuple(left)
 
-    def drop(self, name: str, context: VersionVector) -> None:
-        """Drop a register's writes that the context covers; without any left, it is gone."""
-        before = self.stored.pop(name)
-        left = self._beyond(before, context)
-        if left:
-            self.stored[name] = left
-        self.conflicts += (len(left) > 1) - (len(before) > 1)
-
-    def _beyond(self, writes: Sequence[StoredWrite], context: VersionVector) -> list[StoredWrite]:
-        """The writes that the context does not cover."""
-        origin = self.numbers.origin
-        return [write for write in writes if write[2] > context.get(origin(write[1]), 0)]
-
-    def _ordered(self, writes: list[StoredWrite]) -> list[StoredWrite]:
-        """Writes in the register's order: greatest first by timestamp, origin and seq."""
-        origin = self.numbers.origin
-        return sorted(writes, key=lambda write: (write[0], origin(write[1]), write[2]), reverse=True)
+    def put_register(self, name: str, register: Register) -> None:
+        """Replace a register's live writes; without any, it is gone."""
+        number, stored = self.numbers.origin_number, self.stored
+        before = stored.get(name, ())
+        if len(register) == 1 and len(before) < 2:  # most often
+            [(timestamp, origin, seq, value)] = register
+            stored[name] = [(timestamp, number(origin), seq, value)]
+            return
+        self.conflicts += (len(register) > 1) - (len(before) > 1)
+        if register:
+            stored[name] = [(timestamp, number(origin), seq, value) for timestamp, origin, seq, value in register]
+        else:
+            stored.pop(name, None)
 
     def number_field(self, name: str) -> int:
         """The set field's number, given now if it had none."""

@@ -91,6 +91,8 @@ async def _measure(store: Path) -> list[Figure]:
     configuration = configure({"region": "eu", "data": str(store), "cluster": "bench"})
     async with run_node(configuration, SystemClock(), _Nobody(), random.Random(SECRET)) as node:
         figures = await _rebuild(node)
+        for _, build in node.views.builds():  # what was written meanwhile is not found under what it was before
+            await node.views.wait_for(build.view, node.replica.vector)
         return [*figures, *_look_up(node), *await _ask(node)]
 
 

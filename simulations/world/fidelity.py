@@ -17,7 +17,7 @@ from node.interface.reply import Rendered
 from node.interface.request import Request
 from node.seams import Transport, Unreachable
 from node.service import Node
-from node.transport import MEDIA_TYPE, HttpTransport
+from node.transport import MEDIA_TYPE, SENT, HttpTransport
 
 
 class Asked(NamedTuple):
@@ -125,8 +125,10 @@ class Wire(httpx.AsyncBaseTransport):
         self._exchange = exchange
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        message = await request.aread()
+        await request.extensions["trace"](SENT, {})
         try:
-            answer = await self._exchange(request.url.host, await request.aread())
+            answer = await self._exchange(request.url.host, message)
         except Unreachable as error:
             raise httpx.ReadTimeout(str(error), request=request) from None
         return httpx.Response(200, headers={"content-type": MEDIA_TYPE}, stream=httpx.ByteStream(answer))
