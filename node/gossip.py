@@ -265,7 +265,7 @@ class Gossip:
 
     # --- calling
 
-    async def _call(self, peer: Peer, message: Message, sent: Callable[[], None] = lambda: None) -> Received:
+    async def _call(self, peer: Peer, message: Message, sent: Callable[[], None] | None = None) -> Received:
         """One message to a peer; its answer. Raises: Unreachable."""
         began = trio.current_time()
         try:

@@ -32,7 +32,7 @@ def system_entropy() -> random.Random:
 class Transport(Protocol):
     """How a message reaches a peer, and its answer comes back."""
 
-    async def call(self, url: str, message: bytes, sent: Callable[[], None]) -> bytes:
+    async def call(self, url: str, message: bytes, sent: Callable[[], None] | None = None) -> bytes:
         """Send one message; the peer's answer. `sent` is told as soon as the message is on its way.
 
         Raises: Unreachable, where none came.

@@ -1,6 +1,6 @@
 """Messages to peers over HTTP: one POST to a peer's /gossip each, on connections that are kept."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 
 import httpx
@@ -32,14 +32,9 @@ class HttpTransport:
         # is for the web, and takes longer than the rest of an exchange.
         self._wire = wire or httpx.AsyncHTTPTransport(limits=LIMITS, trust_env=False)
 
-    async def call(self, url: str, message: bytes, sent: Callable[[], None]) -> bytes:
+    async def call(self, url: str, message: bytes, sent: Callable[[], None] | None = None) -> bytes:
         """Send one message; the peer's answer. `sent` is told as soon as it is on its way. Raises: Unreachable."""
-
-        async def trace(step: str, _: object) -> None:
-            if step == SENT:
-                sent()
-
-        extensions = {**EXTENSIONS, "trace": trace}
+        extensions = EXTENSIONS if sent is None else {**EXTENSIONS, "trace": _tracing(sent)}
         try:
             response = await self._wire.handle_async_request(
                 httpx.Request("POST", _target(url), headers=HEADERS, content=message, extensions=extensions)
@@ -66,6 +61,14 @@ class HttpTransport:
 
     async def aclose(self) -> None:
         await self._wire.aclose()
+
+
+def _tracing(sent: Callable[[], None]) -> Callable[[str, object], Awaitable[None]]:
+    async def trace(step: str, _: object) -> None:
+        if step == SENT:
+            sent()
+
+    return trace
 
 
 async def _read(response: httpx.Response) -> bytes:

@@ -201,7 +201,7 @@ class Place(msgspec.Struct, array_like=True, gc=False):
 
 
 decode_place = msgspec.msgpack.Decoder(Place).decode
-"""Read only so much of a header of this store's log, where it was checked: a sixth of the cost of all of it."""
+"""Read so much of a header and no more, at a fraction of the cost. Of this store's log: there it was checked."""
 
 
 def decode_vector(entries: Any) -> dict[str, int]:

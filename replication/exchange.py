@@ -58,7 +58,7 @@ def heads_after(heads: Mapping[str, Claim], transactions: Iterable[Arrived]) -> 
     for arrived in transactions:
         origin = arrived.first.origin
         known = newest.get(origin)
-        if known is None or arrived.first.seq > known.first.seq:
+        if known is None or arrived.headers[-1].seq > known.headers[-1].seq:
             newest[origin] = arrived
     after = dict(heads)
     for origin, arrived in newest.items():

@@ -32,7 +32,7 @@ class TestClock:
 class NoTransport:
     """No peer ever answers."""
 
-    async def call(self, url: str, message: bytes, sent: Callable[[], None]) -> bytes:
+    async def call(self, url: str, message: bytes, sent: Callable[[], None] | None = None) -> bytes:
         raise Unreachable("no route")
 
     async def ask(self, url: str, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:

@@ -38,7 +38,7 @@ PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
 class _Nobody:
     """No peers."""
 
-    async def call(self, url: str, message: bytes, sent: Callable[[], None]) -> bytes:
+    async def call(self, url: str, message: bytes, sent: Callable[[], None] | None = None) -> bytes:
         raise Unreachable("no peers")
 
     async def ask(self, url: str, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:

@@ -39,7 +39,7 @@ def append(directory: Path) -> Iterator[Figure]:
 
 
 def measure_append(directory: Path, past: Path, streams: int, per_commit: int, count: int) -> Figure:
-    """Written twice: to be timed, and for the rows, since to note those costs time."""
+    """Append to a copy of a store, and put the same rows bare: of another run, since noting them takes time."""
     name = f"{streams}-{per_commit}"
     rng = random.Random(2)
     batches = [commands(rng, per_commit, streams) for _ in range(count)]

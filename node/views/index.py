@@ -19,6 +19,7 @@ from node.views.view import View
 from replication.event import FEATURE_LEVEL
 
 INDEX_FORMAT = 2
+WANTED_FORMAT = INDEX_FORMAT << 8 | FEATURE_LEVEL
 DIRECTORY, FILE = "views", "index.sqlite"
 LAST_KEY = "\U0010ffff" * 2
 """Above every key that there is."""
@@ -78,12 +79,10 @@ class Index:
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA cache_size = -32000")
             connection.execute("PRAGMA wal_autocheckpoint = 4000")
-            [[found]] = connection.execute("PRAGMA user_version")
             [[tables]] = connection.execute("SELECT count(*) FROM sqlite_master")
-            wanted = INDEX_FORMAT << 8 | FEATURE_LEVEL
-            if tables and found != wanted:
+            if tables and _format_of(connection) != WANTED_FORMAT:
                 raise sqlite3.DatabaseError("of another format")
-            connection.execute(f"PRAGMA user_version = {wanted}")
+            connection.execute(f"PRAGMA user_version = {WANTED_FORMAT}")
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS build (number INTEGER PRIMARY KEY AUTOINCREMENT, state TEXT NOT NULL)"
             )
@@ -106,6 +105,8 @@ class Index:
         try:
             index._connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)
             index._connection.execute("BEGIN")
+            if _format_of(index._connection) != WANTED_FORMAT:
+                raise sqlite3.DatabaseError("of another format")
             index.builds()
         except (sqlite3.DatabaseError, msgspec.DecodeError):
             return None
@@ -313,6 +314,11 @@ class Index:
             f" WHERE {name}_text MATCH ? LIMIT ?",
             (phrase, limit),
         ).fetchall()
+
+
+def _format_of(connection: sqlite3.Connection) -> int:
+    [[found]] = connection.execute("PRAGMA user_version")
+    return int(found)
 
 
 def _table(build: Build) -> str:

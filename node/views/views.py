@@ -191,7 +191,7 @@ class Views:
         groups: dict[object, list[Build]] = {}
         for build in self._builds:
             if (build.view, build.version) in self._views:
-                groups.setdefault((build.scanning, build.position), []).append(build)
+                groups.setdefault((build.scanning, frozenset(build.vector.items())), []).append(build)
         return sorted(
             groups.values(),
             key=lambda group: (not any(build.serving for build in group), group[0].scanning is not None,

@@ -91,8 +91,9 @@ class DirectTransport:
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
 
-    async def call(self, url: str, message: bytes, sent: Callable[[], None]) -> bytes:
-        sent()
+    async def call(self, url: str, message: bytes, sent: Callable[[], None] | None = None) -> bytes:
+        if sent is not None:
+            sent()
         return await self._exchange(region_of_url(url), message)
 
     async def ask(self, url: str, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
@@ -126,7 +127,8 @@ class Wire(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         message = await request.aread()
-        await request.extensions["trace"](SENT, {})
+        if "trace" in request.extensions:
+            await request.extensions["trace"](SENT, {})
         try:
             answer = await self._exchange(request.url.host, message)
         except Unreachable as error:

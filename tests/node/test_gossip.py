@@ -52,13 +52,14 @@ class Link:
     network: Network
     caller: str
 
-    async def call(self, url: str, message: bytes, sent: Callable[[], None]) -> bytes:
+    async def call(self, url: str, message: bytes, sent: Callable[[], None] | None = None) -> bytes:
         await trio.lowlevel.checkpoint()
         if (self.caller, url) in self.network.cut or url not in self.network.nodes:
             raise Unreachable("cut")
         kind = type(messages.decode(message, "atoll").message).__name__
         self.network.calls.append((self.caller, url, kind))
-        sent()
+        if sent is not None:
+            sent()
         answer, _ = await self.network.nodes[url].gossip.answer(message)
         if self.network.answers_lost:
             raise Unreachable("the answer was lost")
@@ -229,7 +230,7 @@ async def test_an_unreachable_peer_at_start_is_no_error_and_writing_waits_for_no
         await trio.sleep_forever()
         raise AssertionError
 
-    monkeypatch.setattr(Link, "call", lambda self, url, message, sent: never(url, message))
+    monkeypatch.setattr(Link, "call", lambda self, url, message, sent=None: never(url, message))
     async with world.node("us", "nowhere", ready=False) as us:
         assert not us.ready
         with trio.fail_after(2):
@@ -392,7 +393,7 @@ async def test_what_is_wrong_in_a_message_is_refused_counted_and_logged_once_and
 async def test_a_peer_of_another_cluster_is_no_peer(world: World) -> None:
     async with world.node("us"), world.node("eu", "us", cluster="other") as eu:
         with pytest.raises(PeerError):
-            await world.network.link("http://eu").call("http://us", eu.gossip._encode(Digest({}, 0)), lambda: None)
+            await world.network.link("http://eu").call("http://us", eu.gossip._encode(Digest({}, 0)))
 
 
 async def test_a_failing_store_leaves_out_what_arrives_and_says_so(
@@ -434,7 +435,7 @@ async def test_nothing_is_stored_before_the_peer_knows_what_is_wanted_next(
 ) -> None:
     call, held_meanwhile = Link.call, 0
 
-    async def slow(link: Link, url: str, message: bytes, sent: Callable[[], None]) -> bytes:
+    async def slow(link: Link, url: str, message: bytes, sent: Callable[[], None] | None = None) -> bytes:
         nonlocal held_meanwhile
         if link.caller == "http://eu":
             eu = world.network.nodes["http://eu"]

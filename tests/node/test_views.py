@@ -409,3 +409,17 @@ def test_verify_looks_at_views_too(following: Callable[..., Following]) -> None:
     one.finish()
     one.views.switch("users-by-name", max(build.number for _, build in one.views.builds()))
     one.views.drop("users-by-name", build.number)
+
+
+def test_verify_lets_views_of_another_version_s_format_be(following: Callable[..., Following]) -> None:
+    one = following(views=BUILTIN)
+    one.node.write("users/1", set={"userName": "anna"})
+    one.finish()
+    one.views.close()
+    with sqlite3.connect(one.node.directory / DIRECTORY / FILE) as connection:
+        connection.execute("PRAGMA user_version = 77")
+        connection.execute("DROP TABLE leading")
+    connection.close()
+    status, said = verified(one.node.directory)
+    assert (status, "views" in said.partition(": ")[2]) == (0, False), said
+    one.views = one._open()
