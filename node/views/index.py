@@ -206,10 +206,16 @@ class Index:
         self._connection.executemany("DELETE FROM leading WHERE stream = ?", bare)
 
     def _leading(self, streams: Iterable[str]) -> dict[str, Keys]:
-        """What leads to each of these streams; those that nothing leads to are left out."""
+        """What leads to each of these streams; those that nothing leads to are left out.
+
+        Raises: sqlite3.DatabaseError, where what stands there is not what was written.
+        """
         asked = "SELECT stream, keys FROM leading WHERE stream IN (SELECT value FROM json_each(?))"
         rows = self._connection.execute(asked, (msgspec.json.encode(list(streams)).decode(),))
-        return {stream: _decode_keys(data) for stream, data in rows}
+        try:
+            return {stream: _decode_keys(data) for stream, data in rows}
+        except msgspec.DecodeError as error:
+            raise sqlite3.DatabaseError(f"what leads to a stream is damaged: {error}") from None
 
     def _move(self, build: Build, changed: Iterable[tuple[str, Keys, Keys]]) -> None:
         """Change a build's own entries from the keys that led to some streams to those that do now."""

@@ -320,6 +320,17 @@ def test_what_is_lost_or_damaged_is_built_anew_from_the_log(following: Callable[
     assert one.serving("titles")
 
 
+def test_a_row_that_is_damaged_under_a_running_node_has_all_built_anew(following: Callable[..., Following]) -> None:
+    one = following()
+    one.node.write("users/1", set={"title": "Guide"})
+    one.finish()
+    one.views._index.begin()
+    one.views._index._connection.execute("UPDATE leading SET keys = x'c1'")
+    one.views._index.commit()
+    one.node.write("users/1", set={"title": "Pilot"})
+    one.check()
+
+
 def test_a_directory_that_is_removed_under_a_running_node_is_built_anew(following: Callable[..., Following]) -> None:
     one = following()
     one.node.write("users/1", set={"title": "Guide"})
