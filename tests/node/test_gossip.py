@@ -1,11 +1,7 @@
 """Gossip between running nodes: push, relay, repair, refusals, forks and rollbacks, over links that the test cuts."""
 
-import random
 import shutil
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,118 +9,18 @@ import pytest
 import trio
 import trio.testing
 
-from crdt.version_vector import includes
-from node import committer, service
-from node.configuration import configure
 from node.interface.status import describe
 from node.limits import MESSAGE_BYTES_LEAST
-from node.seams import Unreachable
-from node.service import Node, run_node
+from node.service import Node
 from node.transport import HttpTransport
 from replication import messages
-from replication.command import Command, Draft, Written
 from replication.errors import PeerError, StoreFailed
 from replication.messages import Claim, Digest, Events, Pull, Refusal
 from replication.packing import pack
-from replication.queries import resolve_stream
 from replication.replica import Arrival
-from tests.helpers import NOW, check_store, operations
+from tests.gossiping import Link, World, same, until, value, write
+from tests.helpers import NOW, check_store
 from tests.serving import TestClock, serving
-
-
-@dataclass
-class Network:
-    """Nodes by URL, calls between them, and which calls are lost."""
-
-    nodes: dict[str, Node] = field(default_factory=dict)
-    cut: set[tuple[str, str]] = field(default_factory=set)
-    calls: list[tuple[str, str, str]] = field(default_factory=list)
-    answers_lost: bool = False
-
-    def link(self, caller: str) -> "Link":
-        return Link(self, caller)
-
-
-@dataclass
-class Link:
-    """One node's way to its peers."""
-
-    network: Network
-    caller: str
-
-    async def call(self, url: str, message: bytes, sent: Callable[[], None] | None = None) -> bytes:
-        await trio.lowlevel.checkpoint()
-        if (self.caller, url) in self.network.cut or url not in self.network.nodes:
-            raise Unreachable("cut")
-        kind = type(messages.decode(message, "atoll").message).__name__
-        self.network.calls.append((self.caller, url, kind))
-        if sent is not None:
-            sent()
-        answer, _ = await self.network.nodes[url].gossip.answer(message)
-        if self.network.answers_lost:
-            raise Unreachable("the answer was lost")
-        return answer
-
-    async def ask(self, url: str, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
-        raise Unreachable("no route")
-
-
-@dataclass
-class World:
-    """A cluster under test."""
-
-    directory: Path
-    network: Network = field(default_factory=Network)
-    clock: TestClock = field(default_factory=TestClock)
-
-    @asynccontextmanager
-    async def node(self, region: str, *peers: str, ready: bool = True, **options: Any) -> AsyncIterator[Node]:
-        data = options.pop("data", region)
-        configuration = configure(
-            {"region": region, "data": str(self.directory / data), "peers": [f"http://{peer}" for peer in peers],
-             "gossip_interval_ms": 20, **options}
-        )  # fmt: skip
-        entropy = random.Random(f"{data}{len(self.network.calls)}")
-        async with run_node(configuration, self.clock, self.network.link(f"http://{data}"), entropy) as node:
-            self.network.nodes[f"http://{data}"] = node
-            try:
-                if ready:
-                    await until(lambda: node.ready)
-                yield node
-            finally:
-                del self.network.nodes[f"http://{data}"]
-
-    def cut(self, left: str, right: str) -> None:
-        self.network.cut |= {(f"http://{left}", f"http://{right}"), (f"http://{right}", f"http://{left}")}
-
-    def heal(self) -> None:
-        self.network.cut.clear()
-
-
-@pytest.fixture
-def world(workplace: Path) -> World:
-    return World(workplace)
-
-
-async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    with trio.fail_after(seconds):
-        while not condition():
-            await trio.sleep(0.002)
-
-
-async def write(node: Node, stream: str, **made: Any) -> Written:
-    [outcome] = await node.submit([Command((Draft(stream, operations(**made)),))])
-    assert isinstance(outcome, Written), outcome
-    return outcome
-
-
-def value(node: Node, stream: str) -> Any:
-    with node.replica.read() as snapshot:
-        return resolve_stream(snapshot, stream).live["n"][0].value
-
-
-def same(*nodes: Node) -> bool:
-    return all(node.replica.vector == nodes[0].replica.vector for node in nodes)
 
 
 async def test_a_commit_is_pushed_once_a_link(world: World) -> None:
@@ -494,46 +390,6 @@ async def test_what_builds_on_a_batch_that_could_not_be_stored_is_fetched_again(
             assert failures == [0]
     for region in ("eu", "us"):
         check_store(world.directory / region)
-
-
-async def test_views_stand_back_while_events_come_in_bulk_until_somebody_waits_for_them(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(service, "VIEW_PAUSE_S", 60.0)
-    async with world.node("us") as us:
-        many = [Command((Draft(f"users/{number}", operations(set={"n": number})),)) for number in range(2_000)]
-        async with world.node("eu", "us") as eu:
-            await us.submit(many)
-            await until(lambda: same(us, eu))
-            await trio.sleep(0.5)
-            for node in (us, eu):
-                assert not includes(node.views.serving("users")[1].vector, us.replica.vector)
-                with trio.fail_after(20):
-                    await node.views.wait_for("users", us.replica.vector, 60)
-                assert includes(node.views.serving("users")[1].vector, us.replica.vector)
-
-
-async def test_views_let_writes_gather_while_more_wait_and_not_otherwise(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(service, "VIEW_GATHER_S", 60.0)
-    monkeypatch.setattr(committer, "BATCH_COMMANDS_MAX", 1)
-    async with world.node("us") as us:
-
-        def shown() -> bool:
-            return includes(us.views.serving("users")[1].vector, us.replica.vector)
-
-        for number in range(5):
-            await trio.testing.wait_all_tasks_blocked()  # so that the write before is over for the views too
-            await write(us, f"users/{number}", set={"userName": f"u{number}"})
-            await until(shown)
-        async with trio.open_nursery() as nursery:
-            for number in range(20):
-                nursery.start_soon(partial(write, us, f"users/{number}", set={"n": number}))
-        await trio.sleep(0.1)
-        assert not shown()
-        with trio.fail_after(10):
-            await us.views.wait_for("users", us.replica.vector, 60)
 
 
 async def test_messages_shrink_on_a_link_that_fails_and_grow_again(world: World) -> None:
