@@ -54,17 +54,11 @@ def is_behind(theirs: Digest, heads: Mapping[str, Head]) -> bool:
 
 def heads_after(heads: Mapping[str, Claim], transactions: Iterable[Arrived]) -> dict[str, Claim]:
     """The heads of who holds these, once it has taken the transactions too."""
-    newest: dict[str, Arrived] = {}
-    for arrived in transactions:
-        origin = arrived.first.origin
-        known = newest.get(origin)
-        if known is None or arrived.headers[-1].seq > known.headers[-1].seq:
-            newest[origin] = arrived
     after = dict(heads)
-    for origin, arrived in newest.items():
-        seq = arrived.headers[-1].seq
-        if origin not in heads or seq > heads[origin].seq:
-            after[origin] = Claim(seq, arrived.chains[-1])
+    for arrived in transactions:
+        header, known = arrived.headers[-1], after.get(arrived.first.origin)
+        if known is None or header.seq > known.seq:
+            after[header.origin] = Claim(header.seq, arrived.chains[-1])
     return after
 
 
