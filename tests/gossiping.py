@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import trio
-import trio.testing
 
 from node.configuration import configure
 from node.seams import Unreachable

@@ -1,5 +1,6 @@
 """`atoll verify`: a store against its own log."""
 
+import sqlite3
 from pathlib import Path
 
 from node.commands.progress import progress_bar
@@ -42,6 +43,8 @@ def _check_views(directory: Path) -> tuple[int, list[str]]:
     try:
         with read(store) as snapshot:
             return check(index, BUILTIN, snapshot)
+    except sqlite3.DatabaseError as error:
+        return 0, [f"the views' index cannot be read: {error}"]
     finally:
         store.close()
         index.close()

@@ -206,16 +206,9 @@ class Index:
         self._connection.executemany("DELETE FROM leading WHERE stream = ?", bare)
 
     def _leading(self, streams: Iterable[str]) -> dict[str, Keys]:
-        """What leads to each of these streams; those that nothing leads to are left out.
-
-        Raises: sqlite3.DatabaseError, where what stands there is not what was written.
-        """
+        """What leads to each of these streams; those that nothing leads to are left out."""
         asked = "SELECT stream, keys FROM leading WHERE stream IN (SELECT value FROM json_each(?))"
-        rows = self._connection.execute(asked, (msgspec.json.encode(list(streams)).decode(),))
-        try:
-            return {stream: _decode_keys(data) for stream, data in rows}
-        except msgspec.DecodeError as error:
-            raise sqlite3.DatabaseError(f"what leads to a stream is damaged: {error}") from None
+        return _read_keys(self._connection.execute(asked, (msgspec.json.encode(list(streams)).decode(),)))
 
     def _move(self, build: Build, changed: Iterable[tuple[str, Keys, Keys]]) -> None:
         """Change a build's own entries from the keys that led to some streams to those that do now."""
@@ -273,8 +266,8 @@ class Index:
 
     def entries_leading(self, build: Build) -> list[tuple[str, str]]:
         """The same entries as the rows by stream have them; none for a build of members."""
-        rows = self._connection.execute("SELECT stream, keys FROM leading")
-        return sorted((key, stream) for stream, data in rows for key in _decode_keys(data).get(build.number, ()))
+        held = _read_keys(self._connection.execute("SELECT stream, keys FROM leading"))
+        return sorted((key, stream) for stream, keys in held.items() for key in keys.get(build.number, ()))
 
     def streams_at(self, build: Build, key: str, limit: int) -> list[str]:
         """The streams that a key leads to, by name."""
@@ -320,6 +313,14 @@ class Index:
             f" WHERE {name}_text MATCH ? LIMIT ?",
             (phrase, limit),
         ).fetchall()
+
+
+def _read_keys(rows: Iterable[tuple[str, bytes]]) -> dict[str, Keys]:
+    """Raises: sqlite3.DatabaseError, where what stands there is not what was written."""
+    try:
+        return {stream: _decode_keys(data) for stream, data in rows}
+    except msgspec.DecodeError as error:
+        raise sqlite3.DatabaseError(f"what leads to a stream is damaged: {error}") from None
 
 
 def _format_of(connection: sqlite3.Connection) -> int:

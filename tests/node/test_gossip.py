@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import trio
-import trio.testing
 
 from node.interface.status import describe
 from node.limits import MESSAGE_BYTES_LEAST

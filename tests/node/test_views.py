@@ -321,13 +321,15 @@ def test_what_is_lost_or_damaged_is_built_anew_from_the_log(following: Callable[
 
 
 def test_a_row_that_is_damaged_under_a_running_node_has_all_built_anew(following: Callable[..., Following]) -> None:
-    one = following()
-    one.node.write("users/1", set={"title": "Guide"})
+    one = following(views=BUILTIN)
+    one.node.write("users/1", set={"userName": "anna"})
     one.finish()
     one.views._index.begin()
     one.views._index._connection.execute("UPDATE leading SET keys = x'c1'")
     one.views._index.commit()
-    one.node.write("users/1", set={"title": "Pilot"})
+    status, said = verified(one.node.directory)
+    assert (status, "the views' index cannot be read: what leads to a stream is damaged" in said) == (1, True), said
+    one.node.write("users/1", set={"userName": "berta"})
     one.check()
 
 
