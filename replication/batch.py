@@ -48,17 +48,19 @@ class Batch(Snapshot):
 
     def prefetch(self, streams: Iterable[str]) -> None:
         """Read the rows of many streams, and of the prefixes above them, with one multi-get."""
-        wanted = {tables.stream_key(name): name for name in streams if name not in self._rows}
+        rows, numbers = self._rows, self.numbers
+        wanted = {tables.stream_key(name): name for name in sorted(streams) if name not in rows}
         parents = {name[: name.rfind("/") + 1] for name in wanted.values()}
         names = {prefix for parent in parents for prefix in ancestors(parent)} - self._prefixes.keys()
         above = {tables.stream_key(prefix): prefix for prefix in names}
-        self._rows |= dict.fromkeys(wanted.values())
+        rows |= dict.fromkeys(wanted.values())
         self._prefixes |= {prefix: {} for prefix in names}
         for key, row in self._multi_get("streams", [*wanted, *above]):
-            if key in wanted:
-                self._rows[wanted[key]] = tables.decode_stream(row, self.numbers)
+            name = wanted.get(key)
+            if name is not None:
+                rows[name] = tables.decode_stream(row, numbers)
             else:
-                self._prefixes[above[key]] = tables.decode_prefix(row, self.numbers)
+                self._prefixes[above[key]] = tables.decode_prefix(row, numbers)
 
     def prefetch_additions(self, keys: Iterable[bytes]) -> None:
         """Read many element rows with one multi-get."""
@@ -73,9 +75,11 @@ class Batch(Snapshot):
         return cast(list[tuple[bytes, bytes]], cursor.getmulti(sorted(keys))) if keys else []
 
     def stream(self, name: str) -> StreamRow | None:
-        if name not in self._rows:
-            self._rows[name] = super().stream(name)
-        return self._rows[name]
+        try:
+            return self._rows[name]
+        except KeyError:
+            row = self._rows[name] = super().stream(name)
+            return row
 
     def prefix(self, name: str) -> dict[str, int]:
         if name not in self._prefixes:
@@ -158,7 +162,7 @@ class Batch(Snapshot):
         self._flush_streams()
         self._flush_elements()
         self._put("log", self._log.items())
-        self._put("history", [(key, b"") for key in self._history])
+        self._put("history", [(key, b"") for key in sorted(self._history)])
         requests = self._requests.items()
         self._put("requests", [(key, tables.encode_request(row, self.numbers)) for key, row in requests])
         self._put("origins", ((tables.origin_key(self.heads[origin].number),
@@ -173,7 +177,7 @@ class Batch(Snapshot):
 
     def _flush_streams(self) -> None:
         rows: list[tuple[bytes, bytes]] = []
-        for name in self._changed_rows:
+        for name in sorted(self._changed_rows):  # as their keys are, and texts are sorted in less time
             row = self._rows[name]
             assert row is not None
             rows.append((tables.stream_key(name), tables.encode_stream(row)))

@@ -93,7 +93,7 @@ class Body(msgspec.Struct, frozen=True, gc=False):
     source: Source | None = None
 
 
-class Encoded(NamedTuple):
+class Encoded(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):
     """One event's bytes, as they are stored and sent."""
 
     header: bytes

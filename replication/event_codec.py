@@ -9,7 +9,6 @@ carried along and not folded.
 
 from collections.abc import Iterable
 from functools import lru_cache
-from operator import itemgetter
 from typing import Annotated, Any
 
 import msgspec
@@ -102,10 +101,8 @@ def _encode_operations(operations: Iterable[Operation]) -> list[tuple[Any, ...]]
             code = ADD if isinstance(operation, Add) else REMOVE
             members.setdefault((code, operation.field), []).append(operation.element)
     encoded.extend((code, field, sorted(elements)) for (code, field), elements in members.items())
-    return encoded if len(encoded) == 1 else sorted(encoded, key=_CODE_AND_FIELD)
-
-
-_CODE_AND_FIELD = itemgetter(slice(2))
+    encoded.sort()  # by code and field, which no two share
+    return encoded
 
 
 # --- decoding: everything is checked, whoever sent it

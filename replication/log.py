@@ -22,7 +22,7 @@ def append(batch: Batch, header: Header, chain: bytes, encoded: Encoded, body: B
         fold_into(batch, header.stream, row, event)
     row.vector[header.origin] = header.seq
     row.size += encoded.size
-    if body is not None and header.index == 0:
+    if body is not None and (body.request is not None or body.source is not None) and header.index == 0:
         _note_request(batch, header, body)
 
 

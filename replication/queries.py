@@ -297,7 +297,7 @@ def _few_beyond(snapshot: Snapshot, name: str, after: VersionVector) -> list[Log
     row = snapshot.stream(name)
     beyond = walk_back(snapshot, row.vector, after) if row else iter(())
     gathered = list(islice(beyond, GATHER_ROWS_MAX + 1))
-    return sorted(gathered) if len(gathered) <= GATHER_ROWS_MAX else None
+    return sorted(gathered, key=lambda row: row.position) if len(gathered) <= GATHER_ROWS_MAX else None
 
 
 def missing(snapshot: Snapshot, held: VersionVector, blocked: Collection[str] = ()) -> Iterator[LogRow]:

@@ -20,7 +20,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from crdt.operations import Add, Operation, Remove
+from crdt.operations import Add, Remove
 from replication import tables
 from replication.admission import Arrived, LeftOut, admit
 from replication.batch import Batch
@@ -275,14 +275,15 @@ def _draw(secret: bytes, purpose: str, name: str, size: int) -> bytes:
 
 def _gather(batch: Batch, jobs: Sequence[Job]) -> None:
     """Read at once every row that the jobs will touch: streams, then the elements that those number."""
-    changes: list[tuple[str, tuple[Operation, ...]]] = []
-    for job in jobs:
-        if isinstance(job, Command):
-            changes += [(draft.stream, draft.operations) for draft in job.drafts]
-        elif isinstance(job, Arrival):
-            for arrived in job.transactions:
-                if isinstance(arrived, Arrived):
-                    changes += _changes(arrived)
+    changes = [(draft.stream, draft.operations) for job in jobs if isinstance(job, Command) for draft in job.drafts]
+    changes += [
+        (header.stream, (body and body.operations) or ())
+        for job in jobs
+        if isinstance(job, Arrival)
+        for arrived in job.transactions
+        if isinstance(arrived, Arrived)
+        for header, body in zip(arrived.headers, arrived.bodies, strict=True)
+    ]
     batch.prefetch({stream for stream, _ in changes})
     keys: set[bytes] = set()
     for name, operations in changes:
@@ -293,8 +294,3 @@ def _gather(batch: Batch, jobs: Sequence[Job]) -> None:
                     number = row.field_numbers[operation.field]
                     keys.add(tables.element_key(row.number, number, operation.element))
     batch.prefetch_additions(keys)
-
-
-def _changes(arrived: Arrived) -> Iterator[tuple[str, tuple[Operation, ...]]]:
-    for header, body in zip(arrived.headers, arrived.bodies, strict=True):
-        yield header.stream, (body and body.operations) or ()

@@ -61,23 +61,23 @@ class OriginNumbers:
     Every row that is read keeps it, so it keeps no row: a turn's rows go with the turn, and no cycle holds them.
     """
 
-    __slots__ = ("_heads", "_names", "origin")
+    __slots__ = ("_names", "_numbers", "origin", "origin_number")
 
     def __init__(self, heads: Mapping[str, Head]) -> None:
-        self._heads = heads
         self._names = {head.number: origin for origin, head in heads.items()}
+        self._numbers = {origin: head.number for origin, head in heads.items()}
         self.origin = self._names.__getitem__
         """An origin by its number."""
-
-    def origin_number(self, origin: str) -> int:
-        return self._heads[origin].number
+        self.origin_number = self._numbers.__getitem__
+        """An origin's number."""
 
     def add(self, number: int, origin: str) -> None:
-        """Name an origin that the heads did not hold when this was made, and will."""
+        """Number an origin that the heads did not hold when this was made, and will."""
         self._names[number] = origin
+        self._numbers[origin] = number
 
 
-class LogRow(NamedTuple):
+class LogRow(msgspec.Struct, frozen=True, gc=False):
     """One event of the log."""
 
     position: int
@@ -187,8 +187,8 @@ log_key: Callable[[int, int], bytes] = _LOG_KEY.pack
 
 
 def encode_log(position: int, earlier: int, chain: bytes, encoded: Encoded) -> bytes:
-    header, body = encoded
-    return _LOG_ROW.pack(position, earlier, chain, len(header)) + header + body
+    header = encoded.header
+    return _LOG_ROW.pack(position, earlier, chain, len(header)) + header + encoded.body
 
 
 def decode_log(data: bytes) -> LogRow:

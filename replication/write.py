@@ -52,9 +52,10 @@ class Writer:
 
 
 class _Plan(msgspec.Struct, frozen=True, gc=False):
-    """One event that passed every check but those of size."""
+    """One event that passed every check but those of size. Shape: `row` is its stream's, where that has one."""
 
     stream: str
+    row: StreamRow | None
     operations: tuple[Operation, ...]
     context: dict[str, int]
     held: dict[str, int]
@@ -74,7 +75,6 @@ def write(batch: Batch, command: Command, writer: Writer, now_ms: int) -> Writte
     plans = [_plan(batch, draft) for draft in command.drafts]
     timestamp = _stamp(batch, writer, now_ms)
     events = _encode(batch, command, plans, timestamp, writer)
-    _check_sizes(batch, events)
     for event in events:
         append(batch, event.header, event.chain, event.encoded, event.body)
     return Written(
@@ -167,7 +167,7 @@ def _plan(batch: Batch, draft: Draft) -> _Plan:
     if draft.merge is not None:
         merged = _merged(row.registers if row else {}, draft.merge)
         operations = check_operations([*operations, *merged])
-    return _Plan(draft.stream, operations, context, held)
+    return _Plan(draft.stream, row, operations, context, held)
 
 
 def _merged(registers: Mapping[str, Register], patch: Mapping[str, JSON]) -> list[Set]:
@@ -213,7 +213,8 @@ def _encode(batch: Batch, command: Command, plans: list[_Plan], timestamp: int, 
     previous = head.chain if head else genesis(writer.cluster, origin)
     seen = () if head and head.position == batch.mirror.position else _seen(batch, origin)
     events: list[_New] = []
-    for index, plan in enumerate(plans):
+    size = 0
+    for plan in plans:
         seq += 1
         body = Body(
             writer.salt(origin, seq),
@@ -226,11 +227,14 @@ def _encode(batch: Batch, command: Command, plans: list[_Plan], timestamp: int, 
         body_bytes = encode_body(body)
         header = Header(
             FORMAT, 0, origin, seq, plan.stream, timestamp, plan.context, previous,
-            digest(body_bytes), index, len(plans), seen if index == 0 else (),
+            digest(body_bytes), len(events), len(plans), () if events else seen,
         )  # fmt: skip
         header_bytes = encode_header(header)
         previous = digest(header_bytes)
+        size += _checked_size(len(header_bytes) + len(body_bytes), plan, body)
         events.append(_New(header, previous, Encoded(header_bytes, body_bytes), body))
+    if size > TRANSACTION_BYTES_MAX:
+        raise TooLarge(f"the transaction has {size} bytes; at most {TRANSACTION_BYTES_MAX} are allowed")
     return events
 
 
@@ -250,22 +254,15 @@ def _seen(batch: Batch, origin: str) -> tuple[Seen, ...]:
     )
 
 
-def _check_sizes(batch: Batch, events: list[_New]) -> None:
-    size = 0
-    for event in events:
-        header, body = event.encoded
-        event_size = len(header) + len(body)
-        size += event_size
-        if event_size > EVENT_BYTES_MAX:
-            raise TooLarge(f"the event has {event_size} bytes; at most {EVENT_BYTES_MAX} are allowed")
-        row = batch.stream(event.header.stream)
-        if row is not None and row.size + event_size > STREAM_ROW_BYTES_MAX:
-            _check_row(batch, event.header.stream, row, event.body)
-    if size > TRANSACTION_BYTES_MAX:
-        raise TooLarge(f"the transaction has {size} bytes; at most {TRANSACTION_BYTES_MAX} are allowed")
+def _checked_size(size: int, plan: _Plan, body: Body) -> int:
+    if size > EVENT_BYTES_MAX:
+        raise TooLarge(f"the event has {size} bytes; at most {EVENT_BYTES_MAX} are allowed")
+    if plan.row is not None and plan.row.size + size > STREAM_ROW_BYTES_MAX:
+        _check_row(plan.stream, plan.row, body)
+    return size
 
 
-def _check_row(batch: Batch, stream: str, row: StreamRow, body: Body) -> None:
+def _check_row(stream: str, row: StreamRow, body: Body) -> None:
     """The row's size is only bounded from above while events are added to it: measure it, and what this one adds."""
     row.size = len(tables.encode_stream(row))
     added = [

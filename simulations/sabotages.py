@@ -96,7 +96,7 @@ def _delete_takes_all() -> list[Replacement]:
     real = StoredCells.clear
 
     def clear(cells: StoredCells, context: VersionVector) -> None:
-        real(cells, join(context, cells._row.vector))
+        real(cells, join(context, cells.row.vector))
 
     return [(StoredCells, "clear", clear)]
 
