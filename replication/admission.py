@@ -63,16 +63,28 @@ class Arrived(msgspec.Struct, frozen=True, gc=False):
 
 def decode_transaction(transaction: Transaction) -> Arrived | LeftOut:
     """Read a transaction, and check what can be checked of it alone."""
-    origin, seq = "", 0
+    headers: list[Header] = []
+    chains: list[bytes] = []
+    bodies: list[Body | None] = []
+    size, count = 0, len(transaction)
     try:
-        headers = _headers(transaction)
-        origin, seq = headers[0].origin, headers[0].seq
-        chains = tuple([event.chain for event in transaction])
-        _check_shape(headers, chains)
-        bodies = tuple([decode_body(header, event.body) for header, event in zip(headers, transaction, strict=True)])
+        if not 1 <= count <= TRANSACTION_EVENTS_MAX:
+            raise Malformed(f"a transaction has 1 to {TRANSACTION_EVENTS_MAX} events")
+        for event in transaction:
+            size += checked_size(event)
+            header = decode_header(event.header)
+            headers.append(header)
+            if header.index != len(chains) or header.count != count:
+                raise Malformed("a transaction is not whole, or not in order")
+            chains.append(event.chain)
+            bodies.append(decode_body(header, event.body))
+        if size > TRANSACTION_BYTES_MAX:
+            raise Malformed(f"a transaction has at most {TRANSACTION_BYTES_MAX} bytes")
+        if count > 1:
+            _check_together(headers, chains)
     except Malformed as error:
-        return LeftOut(origin, seq, "malformed", str(error))
-    return Arrived(transaction, tuple(headers), chains, bodies)
+        return LeftOut(*(headers[0].dot if headers else ("", 0)), "malformed", str(error))
+    return Arrived(transaction, tuple(headers), tuple(chains), tuple(bodies))
 
 
 def admit(batch: Batch, arrived: Arrived, cluster: str, max_drift_ms: int, now_ms: int) -> int:
@@ -98,26 +110,13 @@ def admit(batch: Batch, arrived: Arrived, cluster: str, max_drift_ms: int, now_m
     return len(arrived.headers)
 
 
-def _headers(transaction: Transaction) -> list[Header]:
-    if not 1 <= len(transaction) <= TRANSACTION_EVENTS_MAX:
-        raise Malformed(f"a transaction has 1 to {TRANSACTION_EVENTS_MAX} events")
-    if sum([checked_size(event) for event in transaction]) > TRANSACTION_BYTES_MAX:
-        raise Malformed(f"a transaction has at most {TRANSACTION_BYTES_MAX} bytes")
-    return [decode_header(event.header) for event in transaction]
-
-
-def _check_shape(headers: list[Header], chains: tuple[bytes, ...]) -> None:
-    """One origin and timestamp, consecutive seqs chained to each other, whole, one event a stream."""
-    for place, header in enumerate(headers):
-        if header.index != place or header.count != len(headers):
-            raise Malformed("a transaction is not whole, or not in order")
-        if place and header.seen:
-            raise Malformed("only a transaction's first event names what was seen")
-    if len(headers) == 1:
-        return
+def _check_together(headers: list[Header], chains: list[bytes]) -> None:
+    """One origin and timestamp, consecutive seqs chained to each other, one event a stream."""
     if len({header.stream for header in headers}) != len(headers):
         raise Malformed("a transaction has one event a stream")
     for (before, chain), (header, _) in pairwise(zip(headers, chains, strict=True)):
+        if header.seen:
+            raise Malformed("only a transaction's first event names what was seen")
         if (header.origin, header.seq, header.timestamp) != (before.origin, before.seq + 1, before.timestamp):
             raise Malformed("a transaction has one origin, one timestamp and consecutive seqs")
         if header.previous != chain:

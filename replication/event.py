@@ -123,7 +123,7 @@ def meaning(header: Header, body: Body | None) -> Event | None:
     """The event as `crdt` folds it, or None where this version cannot fold it."""
     if body is None or body.operations is None:
         return None
-    return Event(header.dot, header.timestamp, header.context, body.operations)
+    return Event(Dot(header.origin, header.seq), header.timestamp, header.context, body.operations)
 
 
 def check_source(name: object, position: object) -> Source:

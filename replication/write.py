@@ -75,11 +75,11 @@ def write(batch: Batch, command: Command, writer: Writer, now_ms: int) -> Writte
     plans = [_plan(batch, draft) for draft in command.drafts]
     timestamp = _stamp(batch, writer, now_ms)
     events = _encode(batch, command, plans, timestamp, writer)
+    written: list[WrittenEvent] = []
     for event in events:
         append(batch, event.header, event.chain, event.encoded, event.body)
-    return Written(
-        timestamp, tuple([_written(event.header, plan.held) for plan, event in zip(plans, events, strict=True)])
-    )
+        written.append(_written(event.header, event.held))
+    return Written(timestamp, tuple(written))
 
 
 def _written(header: Header, held: VersionVector) -> WrittenEvent:
@@ -196,12 +196,13 @@ def _stamp(batch: Batch, writer: Writer, now_ms: int) -> int:
 
 
 class _New(msgspec.Struct, frozen=True, gc=False):
-    """One event that may be appended, if it is not too large."""
+    """One event that may be appended. Shape: `held` is its stream's vector before it."""
 
     header: Header
     chain: bytes
     encoded: Encoded
     body: Body
+    held: dict[str, int]
 
 
 def _encode(batch: Batch, command: Command, plans: list[_Plan], timestamp: int, writer: Writer) -> list[_New]:
@@ -232,7 +233,7 @@ def _encode(batch: Batch, command: Command, plans: list[_Plan], timestamp: int, 
         header_bytes = encode_header(header)
         previous = digest(header_bytes)
         size += _checked_size(len(header_bytes) + len(body_bytes), plan, body)
-        events.append(_New(header, previous, Encoded(header_bytes, body_bytes), body))
+        events.append(_New(header, previous, Encoded(header_bytes, body_bytes), body, plan.held))
     if size > TRANSACTION_BYTES_MAX:
         raise TooLarge(f"the transaction has {size} bytes; at most {TRANSACTION_BYTES_MAX} are allowed")
     return events

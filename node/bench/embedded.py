@@ -1,6 +1,7 @@
 """The replica inside a process: appending, sets of any size, and what it costs as the log grows."""
 
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -21,6 +22,7 @@ STREAMS = (20_000, 200_000)
 PAST = 300_000
 PER_COMMIT = {64: 150, 1_000: 40}
 """Events a commit, and how many commits are measured."""
+REPEATS = 3
 SIZES = (1_000, 1_000_000)
 ROUNDS, PER_ROUND = 9, 1_000
 GROWTH = (100_000, 500_000, 1_000_000, 2_500_000, 5_000_000)
@@ -39,20 +41,28 @@ def append(directory: Path) -> Iterator[Figure]:
 
 
 def measure_append(directory: Path, past: Path, streams: int, per_commit: int, count: int) -> Figure:
-    """Append to a copy of a store, and put the same rows bare: of another run, since noting them takes time."""
-    name = f"{streams}-{per_commit}"
+    """Append to copies of a store and put the same rows bare, by turns; the median of each, since machines waver."""
     rng = random.Random(2)
     batches = [commands(rng, per_commit, streams) for _ in range(count)]
-    seconds = _write_all(copied(past, directory / name), batches)
-    with recording() as turns:
-        _write_all(copied(past, directory / f"noted-{name}"), batches)
-    best = replay(copied(past, directory / f"floor-{name}"), turns)
+    append_all = partial(_append_all, batches=batches)
+    with recording() as turns:  # in a run of its own: noting rows takes time
+        _on_copy(past, directory, append_all)
+    put_bare = partial(replay, turns=turns)
+    measured = [[_on_copy(past, directory, work) for work in (append_all, put_bare)] for _ in range(REPEATS)]
+    seconds, best = (median(times) for times in zip(*measured, strict=True))
     events = per_commit * count
     what = f"append, {per_commit:,} a commit, {streams:,} streams"
     return Figure(what, events / seconds, "events/s", events / best)
 
 
-def _write_all(store: Path, batches: list[list[Command]]) -> float:
+def _on_copy(past: Path, directory: Path, work: Callable[[Path], float]) -> float:
+    store = copied(past, directory / "copy")
+    seconds = work(store)
+    shutil.rmtree(store)
+    return seconds
+
+
+def _append_all(store: Path, batches: list[list[Command]]) -> float:
     """Units: seconds."""
     replica = open_replica(store)
     seconds = timed(lambda: list(map(partial(write, replica), batches)))
@@ -129,10 +139,6 @@ def growth(directory: Path) -> Iterator[Figure]:
         )
         yield _measure_reads(store, size)
         yield Figure(f"resident memory at {size:,} events", memory / 1e6, "MB")
-        for leftover in directory.glob(f"*{GROWTH_STREAMS}-1000"):
-            for file in leftover.iterdir():
-                file.unlink()
-            leftover.rmdir()
 
 
 def _measure_reads(store: Path, size: int) -> Figure:

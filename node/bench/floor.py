@@ -4,6 +4,7 @@ Rows are noted as a turn hands them to LMDB. Then the file as it was before take
 multi-put a table, a commit where the product had one. Nothing that keeps these rows can be faster.
 """
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -53,9 +54,12 @@ def replay(directory: Path, turns: list[Rows]) -> float:
 
 
 def copied(directory: Path, to: Path) -> Path:
-    """A copy of a store that is not open."""
+    """A copy of a store that is not open; on the disk, which the first commit would have to wait for else."""
     to.mkdir()
-    shutil.copyfile(directory / "data.mdb", to / "data.mdb")
+    file = to / "data.mdb"
+    shutil.copyfile(directory / "data.mdb", file)
+    with file.open("r+b") as written:
+        os.fsync(written)
     return to
 
 

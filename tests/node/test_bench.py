@@ -34,7 +34,7 @@ def test_figures_at_several_sizes_are_drawn() -> None:
 
 def test_the_embedded_benchmarks_run_small(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
-        "STREAMS": (50,), "PAST": 200, "PER_COMMIT": {8: 3}, "SIZES": (100, 200), "ROUNDS": 2, "PER_ROUND": 20,
+        "STREAMS": (50,), "PAST": 200, "PER_COMMIT": {8: 3}, "REPEATS": 2, "SIZES": (100, 200), "ROUNDS": 2, "PER_ROUND": 20,
         "GROWTH": (100, 200), "GROWTH_STREAMS": 50,
     }.items():  # fmt: skip
         monkeypatch.setattr(embedded, name, value)
