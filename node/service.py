@@ -153,23 +153,26 @@ class Node:
     async def follow_with_views(self) -> None:
         """Have the views follow the log, piece by piece, until cancelled.
 
-        A piece costs almost the same for one event as for some, so while more writes wait they gather for a moment.
-        While events come in bulk, views follow at a fraction of their speed: whoever sends them waits for streams.
+        A piece costs almost the same for one event as for many. So while writes go on, events gather for one, unless
+        one's worth waits already. While they come in bulk, views follow at a fraction of their speed: whoever sends
+        them waits for streams.
         """
         while True:
             changed = self._changed
             try:
-                while self.views.step():
-                    if trio.current_time() < self._bulk_until:
-                        await self.views.stand_back(VIEW_PAUSE_S)
-                    await trio.lowlevel.checkpoint()
+                worked = self.views.step()
             except Exception:  # a full disk, or our own mistake: answers go on, from what the views hold
                 log.exception("the views could not follow the log; they go on in %g s", VIEW_RETRY_S)
                 await trio.sleep(VIEW_RETRY_S)
                 continue
-            await changed.wait()
-            if self._committer.busy:
+            if not worked:
+                await changed.wait()
+            if trio.current_time() < self._bulk_until:
+                await self.views.stand_back(VIEW_PAUSE_S)
+            elif self._committer.busy and not self.views.has_a_piece:
                 await self.views.stand_back(VIEW_GATHER_S)
+            else:
+                await trio.lowlevel.checkpoint()
 
     def _committed(self) -> None:
         position = self.replica.mirror.position

@@ -37,7 +37,7 @@ Pairs = list[tuple[Build, View]]
 
 @dataclass(slots=True)
 class Touched:
-    """What events did to a stream. Shape: `elements` are (set, element); `deleted`: any of it may be gone."""
+    """What events did to a stream's sets. Shape: `elements` are (set, element); `deleted`: any may be gone."""
 
     elements: set[tuple[str, str]] = field(default_factory=set)
     deleted: bool = False
@@ -71,30 +71,32 @@ class Projection:
         first = group[0][0]
         vector, position = dict(first.vector), first.position
         of_members = tuple({view.streams for _, view in group if view.members})
+        streams: set[str] = set()
         touched: dict[str, Touched] = {}
         for count, event in enumerate(missing(snapshot, vector)):
             place = decode_place(event.encoded.header)
             if count >= VIEW_EVENTS_A_PIECE and place.index == 0:
                 break
             vector[place.origin], position = place.seq, event.position
-            touch = touched.get(place.stream) or touched.setdefault(place.stream, Touched())
+            streams.add(place.stream)
             if place.stream.startswith(of_members):
+                touch = touched.setdefault(place.stream, Touched())
                 _note(touch, decode_body(decode_header(event.encoded.header), event.encoded.body))
-        for whole in wholes_of(snapshot, touched):
-            touched.setdefault(whole, Touched())
+        streams.update(wholes_of(snapshot, streams))
         keys: dict[str, Keys] = {}
         covering = _Covering(group)
-        for stream in sorted(touched):
+        for stream in sorted(streams):
             here = covering.of(stream)
             row = snapshot.stream(stream)
             keys[stream] = self._keys_of(here, snapshot, stream, row)
-            for build, view in here:
-                if view.members:
-                    self._follow_members(build, view, snapshot, stream, row, touched[stream])
+            if stream in touched:
+                for build, view in here:
+                    if view.members:
+                        self._follow_members(build, view, snapshot, stream, row, touched[stream])
         self._index.lead([build for build, view in group if not view.members], keys)
         for build, _ in group:
             build.vector, build.position = vector, position
-        return bool(touched)
+        return bool(streams)
 
     def _follow_members(
         self, build: Build, view: View, snapshot: Snapshot, stream: str, row: StreamRow | None, touch: Touched
@@ -116,8 +118,11 @@ class Projection:
         if row is None or row.opaque or not row.exists:
             return {}
         state = state_of_row(snapshot, stream, row)
-        derived = ((build.number, self._derive(build, view, state)) for build, view in here if view.rows)
-        return {number: keys for number, keys in derived if keys}
+        led: Keys = {}
+        for build, view in here:
+            if view.rows is not None and (keys := self._derive(build, view, state)):
+                led[build.number] = keys
+        return led
 
     def _derive(self, build: Build, view: View, state: State) -> list[str]:
         try:
@@ -128,9 +133,7 @@ class Projection:
             if self._logged <= VIEW_FAILURES_LOGGED:
                 log.error("%s", failure)
             return []
-        if len(rows) < 2:
-            return [key_of(view, row.key) for row in rows]
-        return sorted({key_of(view, row.key) for row in rows})
+        return sorted({key_of(view, row.key) for row in rows}) if rows else []
 
     # --- the first scan
 

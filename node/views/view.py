@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import msgspec
+
 from crdt.operations import JSON
 from replication.stream_name import is_prefix
 
@@ -25,8 +27,7 @@ class Row(NamedTuple):
     columns: Mapping[str, JSON] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(msgspec.Struct, frozen=True):
     """A stream that exists, resolved, with the fields that were split off it.
 
     Shape: `sets` holds the members of sets up to `SET_INLINE_MAX`; larger ones are views of members.

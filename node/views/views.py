@@ -18,6 +18,7 @@ import trio
 
 from crdt.version_vector import VersionVector, includes
 from node.limits import (
+    VIEW_EVENTS_A_PIECE,
     VIEW_PIECES_A_COMMIT,
     WAIT_DEFAULT_S,
 )
@@ -178,6 +179,16 @@ class Views:
             self._progress.set()
             self._progress = trio.Event()
         return worked
+
+    @property
+    def has_a_piece(self) -> bool:
+        """Whether as much waits as is done at once: streams to scan, or that many events."""
+        enough = self._replica.mirror.position - VIEW_EVENTS_A_PIECE
+        return any(
+            build.scanning is not None or build.position <= enough
+            for build in self._builds
+            if (build.view, build.version) in self._views
+        )
 
     async def stand_back(self, seconds: float) -> None:
         """Let everything else go first for so long, unless somebody waits for what the views will show."""

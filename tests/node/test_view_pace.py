@@ -8,7 +8,9 @@ import trio.testing
 
 from crdt.version_vector import includes
 from node import committer, service
+from node.limits import VIEW_EVENTS_A_PIECE
 from replication.command import Command, Draft
+from replication.replica import Outcome
 from tests.gossiping import World, same, until, write
 from tests.helpers import operations
 
@@ -51,3 +53,20 @@ async def test_views_let_writes_gather_while_more_wait_and_not_otherwise(
         assert not shown()
         with trio.fail_after(10):
             await us.views.wait_for("users", us.replica.vector, 60)
+
+
+async def test_views_do_not_let_more_gather_than_they_follow_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "VIEW_GATHER_S", 60.0)
+    monkeypatch.setattr(committer, "BATCH_COMMANDS_MAX", 1)
+    many = [
+        Command((Draft(f"users/{number}", operations(set={"n": 1})),)) for number in range(3 * VIEW_EVENTS_A_PIECE)
+    ]
+    told: list[list[Outcome]] = []
+    async with world.node("us") as us:
+        us.enqueue(many, 0, told.append)
+        for command in many[:20]:
+            us.enqueue([command], 0, told.append)
+        await until(lambda: len(told) == 21)
+        assert us.views.serving("users")[1].position > 2 * VIEW_EVENTS_A_PIECE
