@@ -38,10 +38,11 @@ def measure(home: Path) -> Rates:
             client.put(f"{database}/{number:07}", json={"displayName": NAME}).raise_for_status()
         body = '{"displayName":"' + NAME + '","revision":1}'
         json_type = {"content-type": "application/json"}
-        write = Load(HOST, port, 16, SECONDS, "POST", "/users", 1, body, json_type, (201,))
-        read = Load(HOST, port, 16, SECONDS, "GET", "/users/{n}", 100)
-        rates["write, 16 connections"] = loader.run(write).rate
-        rates["read, 16 connections"] = loader.run(read).rate
+        for connections in (16, 64):
+            write = Load(HOST, port, connections, SECONDS, "POST", "/users", 1, body, json_type, (201,))
+            read = Load(HOST, port, connections, SECONDS, "GET", "/users/{n}", 100)
+            rates[f"write, {connections} connections"] = loader.run(write).rate
+            rates[f"read, {connections} connections"] = loader.run(read).rate
         rates["lag p50 ms"] = _lag(client, database, other)
         rates["catch-up"] = _catch_up(client, port, second)
     return rates
