@@ -17,7 +17,7 @@ from replication.event import Encoded, Header
 from replication.limits import ORIGINS_MAX, PURGE_ROWS_MAX, REQUEST_KEPT_MS, REQUESTS_PURGED_PER_TURN
 from replication.snapshot import Snapshot
 from replication.store import Mirror, Store
-from replication.stream_name import ancestors
+from replication.stream_name import ancestors, parent_of
 from replication.tables import Head, LogRow, OriginNumbers, RequestRow, StreamRow
 
 
@@ -33,6 +33,7 @@ class Batch(Snapshot):
         self._changed_rows: set[str] = set()
         self._prefixes: dict[str, dict[str, int]] = {}
         self._changed_prefixes: set[str] = set()
+        self._above: dict[str, list[dict[str, int]]] = {}
         self._additions: dict[bytes, Additions] = {}
         self._changed_additions: set[bytes] = set()
         self._log: dict[bytes, bytes] = {}
@@ -46,11 +47,12 @@ class Batch(Snapshot):
     def heads(self) -> dict[str, Head]:
         return self.mirror.heads
 
-    def prefetch(self, streams: Iterable[str]) -> None:
-        """Read the rows of many streams, and of the prefixes above them, with one multi-get."""
+    def prefetch(self, streams: Iterable[str]) -> set[str]:
+        """Read the rows of many streams, and of the prefixes above them, with one multi-get; which have sets."""
+        with_sets: set[str] = set()
         rows, numbers = self._rows, self.numbers
         wanted = {tables.stream_key(name): name for name in sorted(streams) if name not in rows}
-        parents = {name[: name.rfind("/") + 1] for name in wanted.values()}
+        parents = {parent_of(name) for name in wanted.values()}
         names = {prefix for parent in parents for prefix in ancestors(parent)} - self._prefixes.keys()
         above = {tables.stream_key(prefix): prefix for prefix in names}
         rows |= dict.fromkeys(wanted.values())
@@ -58,9 +60,12 @@ class Batch(Snapshot):
         for key, row in self._multi_get("streams", [*wanted, *above]):
             name = wanted.get(key)
             if name is not None:
-                rows[name] = tables.decode_stream(row, numbers)
+                stream = rows[name] = tables.decode_stream(row, numbers)
+                if stream.sets:
+                    with_sets.add(name)
             else:
                 self._prefixes[above[key]] = tables.decode_prefix(row, numbers)
+        return with_sets
 
     def prefetch_additions(self, keys: Iterable[bytes]) -> None:
         """Read many element rows with one multi-get."""
@@ -132,10 +137,16 @@ class Batch(Snapshot):
         self._changed_heads.add(origin)
         if timestamp > mirror.clock:
             mirror.clock = timestamp
-        above, prefixes = ancestors(header.stream), self._prefixes
-        for prefix in above:
-            (prefixes.get(prefix) or self.prefix(prefix))[origin] = seq
+        parent = parent_of(header.stream)
+        for vector in self._above.get(parent) or self._vectors_above(parent):
+            vector[origin] = seq
+
+    def _vectors_above(self, parent: str) -> list[dict[str, int]]:
+        """The vectors of a prefix and of those above it. Whoever asks changes them."""
+        above = ancestors(parent)
         self._changed_prefixes.update(above)
+        vectors = self._above[parent] = [self.prefix(prefix) for prefix in above]
+        return vectors
 
     def put_additions(self, key: bytes, additions: Additions) -> None:
         self._additions[key] = additions

@@ -284,9 +284,9 @@ def _gather(batch: Batch, jobs: Sequence[Job]) -> None:
         if isinstance(arrived, Arrived)
         for header, body in zip(arrived.headers, arrived.bodies, strict=True)
     ]
-    batch.prefetch({stream for stream, _ in changes})
+    with_sets = batch.prefetch({stream for stream, _ in changes})
     keys: set[bytes] = set()
-    for name, operations in changes:
+    for name, operations in changes if with_sets else ():
         row = batch.stream(name)
         if row is not None and row.sets:
             for operation in operations:

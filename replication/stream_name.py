@@ -98,9 +98,14 @@ def format_path(name: str) -> str:
     return quote(name, safe="/~!$&'()*+,;=:@-._")
 
 
+def parent_of(stream: str) -> str:
+    """The prefix that the stream lies right below."""
+    return stream[: stream.rfind("/") + 1]
+
+
 def ancestors(stream: str) -> tuple[str, ...]:
-    """Every prefix that the stream lies below, from the root down."""
-    return _prefixes_down_to(stream[: stream.rfind("/") + 1])
+    """Every prefix that the stream, or the prefix itself, lies below, from the root down."""
+    return _prefixes_down_to(parent_of(stream))
 
 
 @lru_cache(maxsize=1024)

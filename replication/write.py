@@ -190,7 +190,7 @@ def merge_patch(target: JSON, patch: JSON) -> JSON:
 
 def _stamp(batch: Batch, writer: Writer, now_ms: int) -> int:
     timestamp = next_timestamp(batch.mirror.clock, now_ms)
-    if timestamp > min((now_ms + writer.drift_ms + 1 << COUNTER_BITS) - 1, TIMESTAMP_MAX):
+    if timestamp >= now_ms + writer.drift_ms + 1 << COUNTER_BITS or timestamp > TIMESTAMP_MAX:
         raise ClockAhead(milliseconds(timestamp) - now_ms, writer.drift_ms)
     return timestamp
 

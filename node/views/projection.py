@@ -27,7 +27,7 @@ from replication.event import Body
 from replication.event_codec import decode_body, decode_header, decode_place
 from replication.queries import contains, live_members, missing
 from replication.snapshot import Snapshot
-from replication.stream_name import is_prefix
+from replication.stream_name import is_prefix, parent_of
 from replication.tables import StreamRow
 
 log = logging.getLogger("atoll.views")
@@ -54,7 +54,7 @@ class _Covering(dict[str, Pairs]):
         return here
 
     def of(self, stream: str) -> Pairs:
-        return self[stream[: stream.rfind("/") + 1]]
+        return self[parent_of(stream)]
 
 
 class Projection:
