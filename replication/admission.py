@@ -66,22 +66,19 @@ def decode_transaction(transaction: Transaction) -> Arrived | LeftOut:
     headers: list[Header] = []
     chains: list[bytes] = []
     bodies: list[Body | None] = []
-    size, count = 0, len(transaction)
+    size = 0
     try:
-        if not 1 <= count <= TRANSACTION_EVENTS_MAX:
+        if not 1 <= len(transaction) <= TRANSACTION_EVENTS_MAX:
             raise Malformed(f"a transaction has 1 to {TRANSACTION_EVENTS_MAX} events")
         for event in transaction:
             size += checked_size(event)
+            if size > TRANSACTION_BYTES_MAX:
+                raise Malformed(f"a transaction has at most {TRANSACTION_BYTES_MAX} bytes")
             header = decode_header(event.header)
             headers.append(header)
-            if header.index != len(chains) or header.count != count:
-                raise Malformed("a transaction is not whole, or not in order")
             chains.append(event.chain)
             bodies.append(decode_body(header, event.body))
-        if size > TRANSACTION_BYTES_MAX:
-            raise Malformed(f"a transaction has at most {TRANSACTION_BYTES_MAX} bytes")
-        if count > 1:
-            _check_together(headers, chains)
+        _check_shape(headers, chains)
     except Malformed as error:
         return LeftOut(*(headers[0].dot if headers else ("", 0)), "malformed", str(error))
     return Arrived(transaction, tuple(headers), tuple(chains), tuple(bodies))
@@ -110,8 +107,13 @@ def admit(batch: Batch, arrived: Arrived, cluster: str, max_drift_ms: int, now_m
     return len(arrived.headers)
 
 
-def _check_together(headers: list[Header], chains: list[bytes]) -> None:
-    """One origin and timestamp, consecutive seqs chained to each other, one event a stream."""
+def _check_shape(headers: list[Header], chains: list[bytes]) -> None:
+    """Whole and in order: one origin and timestamp, consecutive seqs chained to each other, one event a stream."""
+    for place, header in enumerate(headers):
+        if header.index != place or header.count != len(headers):
+            raise Malformed("a transaction is not whole, or not in order")
+    if len(headers) == 1:
+        return
     if len({header.stream for header in headers}) != len(headers):
         raise Malformed("a transaction has one event a stream")
     for (before, chain), (header, _) in pairwise(zip(headers, chains, strict=True)):
