@@ -47,9 +47,9 @@ class Batch(Snapshot):
     def heads(self) -> dict[str, Head]:
         return self.mirror.heads
 
-    def prefetch(self, streams: Iterable[str]) -> set[str]:
-        """Read the rows of many streams, and of the prefixes above them, with one multi-get; which have sets."""
-        with_sets: set[str] = set()
+    def prefetch(self, streams: Iterable[str]) -> dict[str, StreamRow]:
+        """Read the rows of many streams, and of the prefixes above them, with one multi-get; those that have sets."""
+        with_sets: dict[str, StreamRow] = {}
         rows, numbers = self._rows, self.numbers
         wanted = {tables.stream_key(name): name for name in sorted(streams) if name not in rows}
         parents = {parent_of(name) for name in wanted.values()}
@@ -62,7 +62,7 @@ class Batch(Snapshot):
             if name is not None:
                 stream = rows[name] = tables.decode_stream(row, numbers)
                 if stream.sets:
-                    with_sets.add(name)
+                    with_sets[name] = stream
             else:
                 self._prefixes[above[key]] = tables.decode_prefix(row, numbers)
         return with_sets

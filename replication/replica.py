@@ -286,9 +286,9 @@ def _gather(batch: Batch, jobs: Sequence[Job]) -> None:
     ]
     with_sets = batch.prefetch({stream for stream, _ in changes})
     keys: set[bytes] = set()
-    for name, operations in changes if with_sets else ():
-        row = batch.stream(name)
-        if row is not None and row.sets:
+    for name, operations in changes:
+        row = with_sets.get(name)
+        if row is not None:
             for operation in operations:
                 if isinstance(operation, Add | Remove) and operation.field in row.field_numbers:
                     number = row.field_numbers[operation.field]
