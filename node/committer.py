@@ -1,27 +1,27 @@
 """Group commit: jobs that wait together share one turn, one LMDB transaction and one sync of the disk.
 
-The writer (`node.disk`) asks for step after step: each takes everything that waits, runs the turn, and hands the
-outcomes back to trio. While a commit syncs, the next batch gathers; so the batch adapts to the load and no job waits
-for a timer. Between jobs the steps clear away what deletes left behind.
+The writer (`node.disk`) asks for commit after commit. While one is on its way to the disk, the next turn is worked
+out with what comes in; so the batch adapts to the load and no job waits for a timer. Where a commit comes to nothing,
+what was worked out on it is worked out again. Between jobs the commits clear away what deletes left behind.
 
-A step is taken while trio's thread stands still, so the queue needs no lock.
+All is done in trio's thread, but for the commits' steps.
 """
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 
 import trio
 from outcome import Value
 
-from node.disk import Disk, HandBack
+from node.disk import Disk
 from node.limits import WAITING_MAX
 from node.seams import Clock
 from replication.errors import Refused
 from replication.limits import BATCH_BYTES_MAX, BATCH_COMMANDS_MAX
-from replication.replica import Job, Outcome, Replica
+from replication.replica import Job, NewIncarnation, Outcome, Replica, Turn
 
 log = logging.getLogger("atoll.committer")
 
@@ -47,6 +47,29 @@ class _Waiting:
     done: Done | None
 
 
+@dataclass(eq=False, slots=True)
+class _Batch:
+    """Jobs that share a turn. Shape: `outcomes` has one for each job that was worked out, in order."""
+
+    turn: Turn
+    waiting: list[_Waiting] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    size: int = 0
+    count: int = 0
+    failed: TurnFailed | None = None
+
+    def has_room_for(self, more: _Waiting) -> bool:
+        if not self.waiting:
+            return True
+        room = self.size + more.size <= BATCH_BYTES_MAX and self.count + len(more.jobs) <= BATCH_COMMANDS_MAX
+        return room and self.failed is None
+
+    def add(self, more: _Waiting) -> None:
+        self.waiting.append(more)
+        self.size += more.size
+        self.count += len(more.jobs)
+
+
 class Committer:
     """The one writer of a replica. `on_commit` is called in trio's thread after every turn that appended events.
 
@@ -59,22 +82,23 @@ class Committer:
         self._clock = clock
         self._on_commit = on_commit
         self._queue: deque[_Waiting] = deque()
+        self._next: _Batch | None = None  # worked out, and not on its way yet
+        self._committing: _Batch | None = None
         self._closing = False
-        self._committing = False
         self._stuck = False  # the last turn came to nothing, so clearing away would too: the store is full, or failed
-        self._writer = disk.start_writer(self._step)
-        if self._has_more:  # an earlier process had not cleared everything away
+        self._writer = disk.start_writer(self)
+        if replica.mirror.purging:  # an earlier process had not cleared everything away
             self._writer.wake()
 
     @property
     def waiting(self) -> int:
-        """How many requests wait."""
-        return len(self._queue)
+        """How many requests wait for their commit to begin."""
+        return len(self._queue) + (len(self._next.waiting) if self._next else 0)
 
     @property
     def busy(self) -> bool:
         """Whether more is being committed, or waits to be."""
-        return self._committing or bool(self._queue)
+        return self._committing is not None or self.waiting > 0
 
     async def submit(self, jobs: Sequence[Job], size: int = 0) -> list[Outcome]:
         """Do the jobs in one turn to come; what became of each. Units: `size` is about their bytes.
@@ -97,7 +121,7 @@ class Committer:
 
         Raises: Overloaded.
         """
-        if self._closing or len(self._queue) >= WAITING_MAX:
+        if self._closing or self.waiting >= WAITING_MAX:
             raise Overloaded("this node is shutting down" if self._closing else "too many writes wait")
         waiting = _Waiting(jobs, size, done)
         self._queue.append(waiting)
@@ -110,34 +134,64 @@ class Committer:
         with trio.CancelScope(shield=True):
             await self._writer.close()
 
-    def _step(self) -> HandBack | None:
-        """Commit the next batch; None where there is nothing to do. Called by the writer, one at a time."""
-        batch = self._take()
-        if batch is None:
-            return None
-        self._committing = True
-        before = self._replica.mirror
-        jobs = [job for waiting in batch for job in waiting.jobs]
+    # --- what the writer asks for
+
+    def work_out(self) -> None:
+        """Do what waits in memory, as far as one commit takes it."""
+        if not self._queue:
+            return
+        if self._next is not None and any(isinstance(job, NewIncarnation) for job in _jobs(self._queue)):
+            self._begin_again()  # none of it may be written under the name that is to be given up (I6)
+        batch = self._next = self._next or _Batch(self._replica.begin())
+        more: list[_Waiting] = []
+        while self._queue and batch.has_room_for(self._queue[0]):
+            more.append(self._queue.popleft())
+            batch.add(more[-1])
         try:
-            outcomes = self._replica.turn(jobs, self._clock.now_ms())
-        except Exception:  # our own mistake: rolled back and logged, and the node lives on
+            batch.outcomes += self._replica.take(batch.turn, list(_jobs(more)), self._clock.now_ms())
+        except Exception:  # our own mistake: logged, and the node lives on
             log.exception("a turn failed, and was rolled back")
-            outcomes = [TurnFailed("this node made a mistake; nothing was written") for _ in jobs]
-        self._stuck = self._replica.mirror is before
-        appended = self._replica.mirror.position != before.position
+            batch.failed = TurnFailed("this node made a mistake; nothing was written")
 
-        def hand_back() -> bool:
-            self._committing = False
-            left = iter(outcomes)
-            for waiting in batch:
-                share = list(islice(left, len(waiting.jobs)))
-                if waiting.done is not None:
-                    self._tell(waiting.done, share)
-            if appended:
-                self._on_commit()
-            return self._has_more
+    def _begin_again(self) -> None:
+        """Forget what was worked out; it is done again."""
+        batch, self._next = self._next, None
+        assert batch is not None
+        batch.turn.abandon()
+        self._queue.extendleft(reversed(batch.waiting))
 
-        return hand_back
+    def next_commit(self) -> Generator[None, None, None] | None:
+        """The commit of what waits, or of clearing away; None where there is nothing to do."""
+        if self._next is not None and self._replica.is_stale(self._next.turn):
+            self._begin_again()
+        self.work_out()
+        batch, self._next = self._next, None
+        if batch is None and self._replica.mirror.purging and not (self._stuck or self._closing):
+            batch = _Batch(self._replica.begin())
+        self._committing = batch
+        return None if batch is None else self._commit(batch)
+
+    def _commit(self, batch: _Batch) -> Generator[None, None, None]:
+        if batch.failed is None:
+            yield from self._replica.commit(batch.turn)
+        else:
+            batch.turn.abandon()
+
+    def hand_back(self) -> None:
+        """Tell what became of the jobs of the commit that is done."""
+        batch, self._committing = self._committing, None
+        assert batch is not None
+        error = batch.failed or batch.turn.error
+        self._stuck = error is not None
+        left = iter(batch.outcomes)
+        for waiting in batch.waiting:
+            share: list[Outcome] = list(islice(left, len(waiting.jobs)))
+            if error is not None:
+                share = [error for _ in waiting.jobs]
+            if waiting.done is not None:
+                self._tell(waiting.done, share)
+        if error is None and self._replica.mirror.position > batch.turn.base.position:
+            self._on_commit()
 
     def _tell(self, done: Done, outcomes: list[Outcome]) -> None:
         try:
@@ -145,19 +199,6 @@ class Committer:
         except Exception:  # our own mistake; the others that wait are told all the same
             log.exception("whoever was to be told of a turn failed")
 
-    @property
-    def _has_more(self) -> bool:
-        return bool(self._queue) or (self._replica.mirror.purging and not (self._stuck or self._closing))
 
-    def _take(self) -> list[_Waiting] | None:
-        """The next batch; empty where there is only clearing away to do; None where there is nothing."""
-        if not self._queue:
-            return [] if self._has_more else None
-        batch = [self._queue.popleft()]
-        size, count = batch[0].size, len(batch[0].jobs)
-        while self._queue:
-            size, count = size + self._queue[0].size, count + len(self._queue[0].jobs)
-            if size > BATCH_BYTES_MAX or count > BATCH_COMMANDS_MAX:
-                break
-            batch.append(self._queue.popleft())
-        return batch
+def _jobs(waiting: Iterable[_Waiting]) -> Iterator[Job]:
+    return (job for one in waiting for job in one.jobs)

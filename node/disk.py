@@ -5,17 +5,16 @@ its own virtual time instead; everything above is the same code.
 
 Python runs one thread at a time, and LMDB lets go of that turn at every row it reads or writes. Were trio's thread
 busy meanwhile, each row would wait until that lets go too: a batch of a millisecond takes hundreds. So trio's thread
-stands still while a turn computes, which costs it nothing, since only one of the two can run; and it runs on while
-the turn syncs, which needs no Python.
+stands still while rows are put, which costs it nothing, since only one of the two can run; and it runs on while the
+disk is waited for, which needs no Python: then the next turn is worked out.
 """
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Generator
 from pathlib import Path
 from typing import Protocol
 
-import lmdb
 import trio
 
 from node.views.index import Index
@@ -23,14 +22,22 @@ from replication.store import Store
 
 log = logging.getLogger("atoll.disk")
 
-HandBack = Callable[[], bool]
-"""Gives a batch's outcomes to those who wait for them; whether there is more to do. To be called in trio's thread."""
-Step = Callable[[], HandBack | None]
-"""Commits the next batch, or says with None that there is nothing to do."""
+
+class Work(Protocol):
+    """What is to be committed. In trio's thread, but for the steps of a commit."""
+
+    def work_out(self) -> None:
+        """Work out what waits, while a commit is on its way."""
+
+    def next_commit(self) -> Generator[None, None, None] | None:
+        """The next commit, to be done in one thread: it stops once, when only the disk is to be waited for."""
+
+    def hand_back(self) -> None:
+        """Tell those who wait for it that the commit is done."""
 
 
 class Writer(Protocol):
-    """Takes step after step, one at a time, as long as there is something to do."""
+    """Does commit after commit, one at a time, as long as there are any."""
 
     def wake(self) -> None:
         """There is something to do. In trio's thread."""
@@ -48,72 +55,47 @@ class Disk(Protocol):
     def open_index(self, directory: Path) -> Index:
         """The views' index."""
 
-    def start_writer(self, step: Step) -> Writer:
+    def start_writer(self, work: Work) -> Writer:
         """Called in trio's thread."""
 
 
 class LocalDisk:
     """The machine's own disk, and a thread that waits for it."""
 
-    def __init__(self) -> None:
-        self._writer: _WriterThread | None = None
-
     def open_store(self, directory: Path, map_bytes: int) -> Store:
-        return _LocalStore(directory, map_bytes, self._computed)
+        return Store(directory, map_bytes)
 
     def open_index(self, directory: Path) -> Index:
         return Index(directory)
 
-    def start_writer(self, step: Step) -> Writer:
-        self._writer = _WriterThread(step)
-        return self._writer
-
-    def _computed(self) -> None:
-        if self._writer is not None:
-            self._writer.computed()
-
-
-class _LocalStore(Store):
-    """A store that says when a turn has computed, and only the disk is waited for."""
-
-    def __init__(self, directory: Path, map_bytes: int, computed: Callable[[], None]) -> None:
-        self._computed = computed
-        super().__init__(directory, map_bytes)
-
-    def _commit(self, transaction: lmdb.Transaction) -> None:
-        self._computed()
-        super()._commit(transaction)
+    def start_writer(self, work: Work) -> Writer:
+        return _WriterThread(work)
 
 
 class _WriterThread:
-    """Trio's thread starts each step and stands still until it has computed; the step's end is handed back to it."""
+    """Trio's thread starts each commit and stands still until all is put; the commit's end is handed back to it."""
 
-    def __init__(self, step: Step) -> None:
-        self._step = step
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._commit: Generator[None, None, None] | None = None
         self._token = trio.lowlevel.current_trio_token()
-        self._due = self._busy = self._computing = self._ended = False
+        self._due = self._ended = False
         self._idle = trio.Event()
         self._idle.set()
-        self._go, self._standing = threading.Lock(), threading.Lock()
+        self._go, self._put = threading.Lock(), threading.Lock()
         self._go.acquire()
-        self._standing.acquire()
+        self._put.acquire()
         self._thread = threading.Thread(target=self._run, name="atoll-writer", daemon=True)
         self._thread.start()
 
     def wake(self) -> None:
-        """Take a step soon: after whoever can run now, and may have more to write, has run."""
+        """Go on soon: after whoever can run now, and may have more to write, has run."""
         if not self._due:
             self._due = True
             self._token.run_sync_soon(self._begin)
 
-    def computed(self) -> None:
-        """Let trio's thread go on. In the writer's thread."""
-        if self._computing:
-            self._computing = False
-            self._standing.release()
-
     async def close(self) -> None:
-        while self._due or self._busy:
+        while self._due or self._commit is not None:
             await self._idle.wait()
         self._ended = True
         self._go.release()
@@ -121,33 +103,36 @@ class _WriterThread:
 
     def _begin(self) -> None:
         self._due = False
-        if not self._busy:
-            self._busy = True
+        if self._commit is not None:
+            self._work.work_out()
+        else:
             self._idle = trio.Event()
-            self._stand_still()
+            self._go_on()
 
-    def _stand_still(self) -> None:
-        self._computing = True
-        self._go.release()
-        self._standing.acquire()
+    def _go_on(self) -> None:
+        self._commit = self._work.next_commit()
+        if self._commit is None:
+            self._idle.set()
+        else:
+            self._go.release()
+            self._put.acquire()
 
     def _run(self) -> None:
         while True:
             self._go.acquire()
             if self._ended:
                 return
+            assert self._commit is not None
             try:
-                hand_back = self._step()
+                next(self._commit, None)
             finally:
-                self.computed()
+                self._put.release()
+            next(self._commit, None)
             try:
-                self._token.run_sync_soon(self._done, hand_back)
+                self._token.run_sync_soon(self._done)
             except trio.RunFinishedError:
                 log.warning("the node ended before outcomes could be handed back")
 
-    def _done(self, hand_back: HandBack | None) -> None:
-        if hand_back is not None and hand_back():
-            self._stand_still()
-        else:
-            self._busy = False
-            self._idle.set()
+    def _done(self) -> None:
+        self._work.hand_back()
+        self._go_on()

@@ -1,10 +1,13 @@
-"""One turn's working state: what the transaction holds, overlaid with what this turn has changed so far.
+"""One turn's working state: what the store holds, overlaid with what this turn has changed so far.
 
 Rows are read once, changed in memory, and written at the end: one sorted multi-put a table. Nothing here is
 visible to a reader, or to the memory of the replica, before the commit (I2).
+
+While the commit before is on its way to the disk, what the store is about to hold is what it holds, overlaid with
+the rows of that commit: so a turn can be worked out meanwhile, and if that commit fails, nobody has seen it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from typing import cast
 
 import lmdb
@@ -20,13 +23,25 @@ from replication.store import Mirror, Store
 from replication.stream_name import ancestors, parent_of
 from replication.tables import Head, LogRow, OriginNumbers, RequestRow, StreamRow
 
+Rows = dict[str, dict[bytes, bytes | None]]
+"""What a commit puts into tables, by key; None where it takes out a row."""
+READ_BY_TURNS = ("streams", "elements", "log", "requests")
+
 
 class Batch(Snapshot):
-    """The store as this turn has made it so far. `mirror` is this turn's own copy."""
+    """The store as this turn has made it so far.
 
-    def __init__(self, store: Store, transaction: lmdb.Transaction, mirror: Mirror) -> None:
+    Shape: `mirror` is this turn's own copy. `below` has the rows of a commit that `transaction` may not see yet;
+    `written` those that this turn has put, once it is flushed.
+    """
+
+    def __init__(
+        self, store: Store, transaction: lmdb.Transaction, mirror: Mirror, below: Rows | None = None
+    ) -> None:
         super().__init__(store, transaction)
         self.mirror = mirror.copy()
+        self.written: Rows = {table: {} for table in READ_BY_TURNS}
+        self._below: Rows = below or self.written
         self._numbers = OriginNumbers(self.mirror.heads)
         self._changed_heads: set[str] = set()
         self._rows: dict[str, StreamRow | None] = {}
@@ -57,7 +72,7 @@ class Batch(Snapshot):
         above = {tables.stream_key(prefix): prefix for prefix in names}
         rows |= dict.fromkeys(wanted.values())
         self._prefixes |= {prefix: {} for prefix in names}
-        for key, row in self._multi_get("streams", [*wanted, *above]):
+        for key, row in self._multi_get("streams", wanted.keys() | above.keys()):
             name = wanted.get(key)
             if name is not None:
                 stream = rows[name] = tables.decode_stream(row, numbers)
@@ -69,15 +84,23 @@ class Batch(Snapshot):
 
     def prefetch_additions(self, keys: Iterable[bytes]) -> None:
         """Read many element rows with one multi-get."""
-        wanted = [key for key in keys if key not in self._additions]
+        wanted = set(keys) - self._additions.keys()
         self._additions |= dict.fromkeys(wanted, ())
         for key, row in self._multi_get("elements", wanted):
             self._additions[key] = tables.decode_additions(row, self.numbers)
 
-    def _multi_get(self, table: str, keys: list[bytes]) -> list[tuple[bytes, bytes]]:
+    def get(self, table: str, key: bytes) -> bytes | None:
+        below = self._below[table]
+        return below[key] if key in below else super().get(table, key)
+
+    def _multi_get(self, table: str, keys: Set[bytes]) -> list[tuple[bytes, bytes]]:
         """The rows that there are of these keys."""
-        cursor = self.transaction.cursor(db=self.store.dbs[table])
-        return cast(list[tuple[bytes, bytes]], cursor.getmulti(sorted(keys))) if keys else []
+        below = self._below[table]
+        found = [(key, row) for key in below.keys() & keys if (row := below[key]) is not None]
+        if left := sorted(keys - below.keys()):
+            cursor = self.transaction.cursor(db=self.store.dbs[table])
+            found += cast(list[tuple[bytes, bytes]], cursor.getmulti(left))
+        return found
 
     def stream(self, name: str) -> StreamRow | None:
         try:
@@ -168,8 +191,12 @@ class Batch(Snapshot):
 
     # --- writing it all
 
-    def flush(self, now_ms: int) -> None:
-        """Write every change, one sorted multi-put a table, and clear away some of what is dead."""
+    def flush(self, transaction: lmdb.Transaction, now_ms: int) -> None:
+        """Write every change, one sorted multi-put a table, and clear away some of what is dead.
+
+        What the turn was worked out on is what the write transaction holds.
+        """
+        self.transaction, self._below = transaction, self.written
         self._flush_streams()
         self._flush_elements()
         self._put("log", self._log.items())
@@ -211,18 +238,24 @@ class Batch(Snapshot):
         self._put("elements", ((key, tables.encode_additions(additions, self.numbers)) for key, additions in kept))
         for key in sorted(self._changed_additions):
             if not self._additions[key]:
-                self.transaction.delete(key, db=self.store.dbs["elements"])
+                self._take_out("elements", key)
 
     def _put(self, table: str, rows: Iterable[tuple[bytes, bytes]]) -> None:
         ordered = sorted(rows)
         if ordered:
             self.transaction.cursor(db=self.store.dbs[table]).putmulti(ordered)
+            if table in self.written:
+                self.written[table].update(ordered)
+
+    def _take_out(self, table: str, key: bytes) -> None:
+        self.transaction.delete(key, db=self.store.dbs[table])
+        self.written[table][key] = None
 
     def _expire_requests(self, now_ms: int) -> None:
         """Look at a few rows beside one just written: keys are hashes, so over time that is every row."""
         for key, data in list(self._first("requests", next(iter(self._requests)), REQUESTS_PURGED_PER_TURN)):
             if 0 < tables.decode_request(data, self.numbers).at_ms <= now_ms - REQUEST_KEPT_MS:
-                self.transaction.delete(key, db=self.store.dbs["requests"])
+                self._take_out("requests", key)
 
     def _first(self, table: str, start: bytes, count: int) -> Iterator[tuple[bytes, bytes]]:
         for _, row in zip(range(count), self.walk(table, start), strict=False):
@@ -247,9 +280,9 @@ class Batch(Snapshot):
             additions = tables.decode_additions(data, self.numbers)
             left = removed(additions, stream.cleared)
             if not left:
-                self.transaction.delete(last, db=self.store.dbs["elements"])
+                self._take_out("elements", last)
             elif len(left) != len(additions):
-                self.transaction.put(last, tables.encode_additions(left, self.numbers), db=self.store.dbs["elements"])
+                self._put("elements", [(last, tables.encode_additions(left, self.numbers))])
         if len(rows) < PURGE_ROWS_MAX:
             self.transaction.delete(number, db=self.store.dbs["purge"])
         else:

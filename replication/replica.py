@@ -2,12 +2,13 @@
 
 The contract of a turn, in the order that loses nothing. It is the same code in production and in simulation.
 
-1. The caller runs one turn at a time, and gives it the wall clock; the turn reads no clock, socket or chance.
-2. The turn opens one write transaction and takes each job against the state that the ones before it have reached.
-   A job that is refused has changed nothing (I8).
-3. Log, vectors, indexes and cells are written, then committed with the disk synced (I1, I2).
-4. Only then memory follows: the mirror is replaced whole, or, where the commit failed, not at all.
-5. The caller hands out the outcomes, refusals too, after the turn has returned.
+1. The caller fills one turn at a time, and gives it the wall clock; the turn reads no clock, socket or chance.
+2. The turn takes each job, in memory, against the state that the ones before it have reached: those of the turn
+   before too, which may be on its way to the disk. A job that is refused has changed nothing (I8).
+3. In one write transaction log, vectors, indexes and cells are put, then committed with the disk synced (I1, I2).
+4. Only then memory follows: the mirror is replaced whole, or, where the commit failed, not at all. What was worked
+   out on a turn that failed is stale, and is never committed.
+5. The caller hands out the outcomes, refusals too, after the turn is committed.
 
 A commit that fails otherwise than for room ends writing until the store is reopened: what the disk holds is then
 known again.
@@ -15,7 +16,7 @@ known again.
 
 import gc
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,6 +68,24 @@ Job = Command | Arrival | NewIncarnation
 Outcome = Written | Applied | Refused
 
 
+@dataclass(eq=False, slots=True)
+class Turn:
+    """Jobs that are to share a commit, done in memory so far.
+
+    Shape: `base` is what memory keeps of the turn before. `error` says why the commit came to nothing. Units:
+    `now_ms` is the wall clock when the last of them was done.
+    """
+
+    batch: Batch
+    base: Mirror
+    now_ms: int = 0
+    error: Refused | None = None
+
+    def abandon(self) -> None:
+        """Forget it; nothing was written."""
+        self.batch.transaction.abort()
+
+
 class Replica:
     """One region's replica. `vector`, `origin` and reads may be used from any thread; turns from one at a time."""
 
@@ -76,6 +95,7 @@ class Replica:
         self.max_drift_ms = max_drift_ms
         self._mirror = mirror
         self._secret = secret
+        self._before: Batch | None = None  # what is on its way to the disk
         self._failed: StoreFailed | None = None
         self._incarnations = 0
         self._writer = Writer(meta.cluster, max_drift_ms // 2, self._salt)
@@ -109,7 +129,7 @@ class Replica:
                 batch = Batch(store, transaction, mirror)
                 if meta.feature_level < FEATURE_LEVEL:
                     refold_opaque(batch)
-                    batch.flush(0)
+                    batch.flush(transaction, 0)
                 store.write_meta(transaction, replace(meta, feature_level=FEATURE_LEVEL))
         except StoreFailed as error:
             store.close()
@@ -152,35 +172,77 @@ class Replica:
 
         Units: `now_ms` is the wall clock in Unix milliseconds.
         """
-        if self._failed is not None:
-            return [self._failed for _ in jobs]
+        turn = self.begin()
         try:
-            return self._turn(jobs, now_ms)
-        except StoreFull as error:
-            return [error for _ in jobs]
-        except StoreFailed as error:
-            self._failed = error
-            return [error for _ in jobs]
+            outcomes = self.take(turn, jobs, now_ms)
+        except BaseException:
+            turn.abandon()
+            raise
+        for _ in self.commit(turn):
+            pass
+        return outcomes if turn.error is None else [turn.error for _ in jobs]
 
-    def _turn(self, jobs: Sequence[Job], now_ms: int) -> list[Outcome]:
-        with collector_standing_still(), self.store.writing() as transaction:
-            batch = Batch(self.store, transaction, self._mirror)
+    def begin(self) -> Turn:
+        """An empty turn, on what the turn before has reached, which may be on its way to the disk."""
+        before = self._before  # first: where it is committed meanwhile, the mirror and the store have it
+        if before is None:
+            base = self._mirror
+            return Turn(Batch(self.store, self.store.reading(), base), base)
+        return Turn(Batch(self.store, self.store.reading(), before.mirror, before.written), before.mirror)
+
+    def take(self, turn: Turn, jobs: Sequence[Job], now_ms: int) -> list[Outcome]:
+        """Do jobs in a turn, in memory; the outcome of each, in order, to be told once the turn is committed.
+
+        A turn that this fails in, for a mistake of ours, can only be abandoned.
+        """
+        turn.now_ms = now_ms
+        batch = turn.batch
+        with collector_standing_still():
             _gather(batch, jobs)
             # Whoever learned that it was rolled back must not write under its old name first (I6).
             for job in jobs:
                 if isinstance(job, NewIncarnation):
                     self._do(batch, job, now_ms)
-            outcomes = [self._do(batch, job, now_ms) for job in jobs]
-            batch.flush(now_ms)
-            if batch.mirror.position != self._mirror.position:
+            return [self._do(batch, job, now_ms) for job in jobs]
+
+    def is_stale(self, turn: Turn) -> bool:
+        """Whether what a turn was worked out on came to nothing."""
+        return turn.base is not self._mirror
+
+    def commit(self, turn: Turn) -> Generator[None, None, None]:
+        """Commit a turn, in two steps: it stops once, when everything is put and only the disk is to be waited for.
+
+        From there on the next turn may begin. The turn has the `error`, where it came to nothing.
+        """
+        turn.error = self._failed
+        if turn.error is not None:
+            turn.abandon()
+            return
+        try:
+            yield from self._commit(turn)
+        except StoreFull as error:
+            turn.error = error
+        except StoreFailed as error:
+            turn.error = self._failed = error
+        finally:
+            self._before = None
+
+    def _commit(self, turn: Turn) -> Generator[None, None, None]:
+        assert not self.is_stale(turn)
+        batch, meta = turn.batch, self.meta
+        turn.abandon()
+        with self.store.writing() as transaction:
+            with collector_standing_still():
+                batch.flush(transaction, turn.now_ms)
+            if batch.mirror.position != turn.base.position:
                 batch.mirror.transaction = transaction.id()
-            meta = self.meta
             if meta.origin != batch.mirror.origin:
                 meta = replace(meta, origin=batch.mirror.origin)
                 self.store.write_meta(transaction, meta)
+            self._before = batch
+            yield
         self.meta = meta
         self._mirror = batch.mirror
-        return outcomes
 
     def _do(self, batch: Batch, job: Job, now_ms: int) -> Outcome:
         match job:

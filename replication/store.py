@@ -128,11 +128,9 @@ class Store:
         """What tells this file from a copy of it."""
         return (self.directory / "data.mdb").stat().st_ino
 
-    @contextmanager
-    def reading(self) -> Iterator[lmdb.Transaction]:
-        """A read transaction: one committed state, for as long as it is open."""
-        with self.env.begin(buffers=False) as transaction:
-            yield transaction
+    def reading(self) -> lmdb.Transaction:
+        """A read transaction: one committed state, for as long as it is open. To be used with `with`, or aborted."""
+        return self.env.begin(buffers=False)
 
     @contextmanager
     def writing(self) -> Iterator[lmdb.Transaction]:

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
+import lmdb
+
 from replication.batch import Batch
 from replication.store import Store
 
@@ -25,9 +27,9 @@ def recording() -> Iterator[list[Rows]]:
     turns: list[Rows] = []
     flush, put = Batch.flush, Batch._put
 
-    def noted_flush(batch: Batch, now_ms: int) -> None:
+    def noted_flush(batch: Batch, transaction: lmdb.Transaction, now_ms: int) -> None:
         turns.append([])
-        flush(batch, now_ms)
+        flush(batch, transaction, now_ms)
 
     def noted_put(batch: Batch, table: str, rows: Iterable[tuple[bytes, bytes]]) -> None:
         ordered = sorted(rows)

@@ -8,13 +8,14 @@ A machine that died is fenced: whatever of it still runs can commit nothing.
 """
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import lmdb
 import trio
 
-from node.disk import Step
+from node.disk import Work
 from node.views.index import Index
 from replication.store import Store
 from simulations.plans.plan import Point
@@ -71,14 +72,14 @@ class SimulatedIndex(Index):
 
 
 class SimulatedDisk:
-    """One process's way to its machine's disk. `commits` counts them; `after_step` is told of each batch."""
+    """One process's way to its machine's disk. `commits` counts them; `after_commit` is told of each."""
 
     def __init__(
         self,
         condition: Condition,
         draw: Callable[..., float],
         nursery: trio.Nursery,
-        after_step: Callable[[], None],
+        after_commit: Callable[[], None],
         crashed: Callable[[], None],
     ) -> None:
         self.fenced = False
@@ -86,7 +87,7 @@ class SimulatedDisk:
         self._condition = condition
         self._draw = draw
         self._nursery = nursery
-        self._after_step = after_step
+        self._after_commit = after_commit
         self._crashed = crashed
 
     def open_store(self, directory: Path, map_bytes: int) -> Store:
@@ -119,8 +120,8 @@ class SimulatedDisk:
         self.fenced = True
         raise Crash
 
-    def start_writer(self, step: Step) -> "InlineWriter":
-        writer = InlineWriter(step, self._delay, self._after_step, self._crashed)
+    def start_writer(self, work: Work) -> "InlineWriter":
+        writer = InlineWriter(work, self._delay, self._after_commit, self._crashed)
         self._nursery.start_soon(writer.run)
         return writer
 
@@ -142,18 +143,18 @@ def tear(before: bytes, after: bytes, draw: Callable[..., float]) -> bytes:
 
 
 class InlineWriter:
-    """Commits in the simulation's own thread and time."""
+    """Commits in the simulation's own thread and time: while the disk is waited for, everything else goes on."""
 
     def __init__(
         self,
-        step: Step,
+        work: Work,
         delay: Callable[[], float],
-        after_step: Callable[[], None],
+        after_commit: Callable[[], None],
         crashed: Callable[[], None],
     ) -> None:
-        self._step = step
+        self._work = work
         self._delay = delay
-        self._after_step = after_step
+        self._after_commit = after_commit
         self._crashed = crashed
         self._woken = trio.Event()
 
@@ -164,14 +165,23 @@ class InlineWriter:
         """A machine of a simulation never stops in good order: it dies, or the run is over."""
 
     async def run(self) -> None:
-        while True:
-            await self._woken.wait()
-            self._woken = trio.Event()
-            await trio.sleep(self._delay())
-            try:
-                while (hand_back := self._step()) is not None:
-                    self._after_step()
-                    hand_back()
-            except Crash:
-                self._crashed()
-                return
+        try:
+            while True:
+                while (commit := self._work.next_commit()) is not None:
+                    with closing(commit):
+                        next(commit, None)
+                        await self._wait_for_the_disk()
+                        next(commit, None)
+                    self._after_commit()
+                    self._work.hand_back()
+                await self._woken.wait()
+                self._woken = trio.Event()
+        except Crash:
+            self._crashed()
+
+    async def _wait_for_the_disk(self) -> None:
+        with trio.move_on_after(self._delay()):
+            while True:
+                await self._woken.wait()
+                self._woken = trio.Event()
+                self._work.work_out()
