@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import trio
 
 from node.limits import (
     ARRIVALS_AT_ONCE,
+    ARRIVALS_PER_COMMIT,
     BACKOFF_MAX_S,
     INTRODUCTION_S,
     LOGGED_MAX,
@@ -40,7 +41,14 @@ from replication.withheld import WithheldTransactions
 log = logging.getLogger("atoll.gossip")
 
 T = TypeVar("T")
-Enqueue = Callable[[Sequence[Job], int, Callable[[list[Outcome]], None]], object]
+
+
+class Enqueue(Protocol):
+    """`Committer.enqueue`."""
+
+    def __call__(
+        self, jobs: Sequence[Job], size: int, done: Callable[[list[Outcome]], None], *, more: bool = False
+    ) -> object: ...
 
 
 @dataclass(eq=False)
@@ -79,11 +87,11 @@ class _Storing:
         self._handed = 0
         self._told = trio.Event()
 
-    def hand(self, job: Job, size: int) -> bool:
+    def hand(self, job: Job, size: int, *, more: bool = False) -> bool:
         """Have a job done; whether the committer takes it."""
         self._handed += 1
         try:
-            self._enqueue([job], size, self._tell)
+            self._enqueue([job], size, self._tell, more=more)
         except Refused as refusal:
             self._tell([refusal])
             return False
@@ -272,16 +280,18 @@ class Gossip:
         storing.hand(NewIncarnation(origin, beyond), 0)
         await storing.done()
 
-    async def _store(self, transactions: Iterable[Transaction]) -> _Storing:
-        """Read what arrived, and have each piece of it stored while the next is read."""
+    async def _store(self, transactions: Sequence[Transaction]) -> _Storing:
+        """Read what arrived, piece by piece; each is worked out while the one before is on its way to the disk."""
         storing = _Storing(self._enqueue)
+        left = len(transactions)
         for some in batched(transactions, ARRIVALS_AT_ONCE):
             read = [decode_transaction(transaction) for transaction in some]
             size = sum(event.size for transaction in some for event in transaction)
-            if not storing.hand(Arrival(read), size):
+            left -= len(some)
+            if not storing.hand(Arrival(read), size, more=left % ARRIVALS_PER_COMMIT > 0):
                 break
             storing.arrived += [one for one in read if isinstance(one, Arrived)]
-            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.cancel_shielded_checkpoint()  # more was promised
         return storing
 
     async def _applied(self, storing: _Storing) -> Applied:
