@@ -84,7 +84,6 @@ class Committer:
         self._queue: deque[_Waiting] = deque()
         self._next: _Batch | None = None  # worked out, and not on its way yet
         self._committing: _Batch | None = None
-        self._due = False  # whether anybody waits who sends no more
         self._closing = False
         self._stuck = False  # the last turn came to nothing, so clearing away would too: the store is full, or failed
         self._writer = disk.start_writer(self)
@@ -117,24 +116,21 @@ class Committer:
         outcomes: list[Outcome] = await trio.lowlevel.wait_task_rescheduled(give_up)
         return outcomes
 
-    def enqueue(self, jobs: Sequence[Job], size: int, done: Done, *, more: bool = False) -> _Waiting:
+    def enqueue(self, jobs: Sequence[Job], size: int, done: Done) -> _Waiting:
         """The same for who does not wait: jobs are done, and told of, in the order in which they came.
 
-        With `more`, the same caller sends more at once, whatever happens: these are worked out, and committed with
-        it. Raises: Overloaded.
+        Raises: Overloaded.
         """
         if self._closing or self.waiting >= WAITING_MAX:
             raise Overloaded("this node is shutting down" if self._closing else "too many writes wait")
         waiting = _Waiting(jobs, size, done)
         self._queue.append(waiting)
-        self._due = self._due or not more
         self._writer.wake()
         return waiting
 
     async def close(self) -> None:
         """Do what waits, then end the writer."""
         self._closing = True
-        self._writer.wake()
         with trio.CancelScope(shield=True):
             await self._writer.close()
 
@@ -169,11 +165,8 @@ class Committer:
         if self._next is not None and self._replica.is_stale(self._next.turn):
             self._begin_again()
         self.work_out()
-        batch = None
-        if self._due or self._closing or self._queue:
-            batch, self._next = self._next, None
-            self._due = bool(self._queue)
-        elif self._replica.mirror.purging and not self._stuck and self._next is None:
+        batch, self._next = self._next, None
+        if batch is None and self._replica.mirror.purging and not (self._stuck or self._closing):
             batch = _Batch(self._replica.begin())
         self._committing = batch
         return None if batch is None else self._commit(batch)

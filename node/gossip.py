@@ -10,21 +10,21 @@ in turn, so a region that is cut off from one peer is reached through another.
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import trio
 
 from node.limits import (
-    ARRIVALS_AT_ONCE,
-    ARRIVALS_PER_COMMIT,
+    ARRIVALS_PER_TURN,
     BACKOFF_MAX_S,
     INTRODUCTION_S,
     LOGGED_MAX,
     MESSAGE_BYTES_LEAST,
+    READ_AT_ONCE,
     SLOW_CALL_S,
 )
 from node.seams import Clock, Transport, Unreachable
@@ -41,14 +41,7 @@ from replication.withheld import WithheldTransactions
 log = logging.getLogger("atoll.gossip")
 
 T = TypeVar("T")
-
-
-class Enqueue(Protocol):
-    """`Committer.enqueue`."""
-
-    def __call__(
-        self, jobs: Sequence[Job], size: int, done: Callable[[list[Outcome]], None], *, more: bool = False
-    ) -> object: ...
+Submit = Callable[[Sequence[Job], int], Awaitable[list[Outcome]]]
 
 
 @dataclass(eq=False)
@@ -74,48 +67,13 @@ class Peer:
     heard: trio.Event = field(default_factory=trio.Event)
 
 
-class _Storing:
-    """What was handed to the committer of one message.
-
-    Shape: `arrived` is what could be read of it; `outcomes` are of what is done.
-    """
-
-    def __init__(self, enqueue: Enqueue) -> None:
-        self.arrived: list[Arrived] = []
-        self.outcomes: list[Outcome] = []
-        self._enqueue = enqueue
-        self._handed = 0
-        self._told = trio.Event()
-
-    def hand(self, job: Job, size: int, *, more: bool = False) -> bool:
-        """Have a job done; whether the committer takes it."""
-        self._handed += 1
-        try:
-            self._enqueue([job], size, self._tell, more=more)
-        except Refused as refusal:
-            self._tell([refusal])
-            return False
-        return True
-
-    def _tell(self, outcomes: list[Outcome]) -> None:
-        self.outcomes += outcomes
-        self._told.set()
-
-    async def done(self) -> list[Outcome]:
-        """What became of each job."""
-        while len(self.outcomes) < self._handed:
-            self._told = trio.Event()
-            await self._told.wait()
-        return self.outcomes
-
-
 class Gossip:
     """One node's exchange with its peers."""
 
     def __init__(
         self,
         replica: Replica,
-        enqueue: Enqueue,
+        submit: Submit,
         transport: Transport,
         clock: Clock,
         entropy: random.Random,
@@ -130,7 +88,7 @@ class Gossip:
         self.forks: dict[tuple[str, int], tuple[Fork, str, str]] = {}
         self.withheld = WithheldTransactions()
         self._replica = replica
-        self._enqueue = enqueue
+        self._submit = submit
         self._transport = transport
         self._clock = clock
         self._entropy = entropy
@@ -191,7 +149,7 @@ class Gossip:
                 ours = self._digest(forks, pull=True)
                 return self._encode(Events(ours, transactions) if transactions else ours), True
             case Events(_, transactions):
-                applied = await self._applied(await self._store(transactions))
+                applied = await self._apply(await _read(transactions))
                 return self._encode(self._after(applied, forks)), True
             case Digest() | Refusal():
                 return self._encode(self._digest(forks)), True
@@ -243,7 +201,7 @@ class Gossip:
         own = digest.heads.get(self._replica.origin)
         if own is not None and own.seq > self._replica.vector.get(self._replica.origin, 0):
             before = self._replica.origin
-            await self._give_up(before, own.seq)
+            await self._do(NewIncarnation(before, own.seq), 0)
             if self._replica.origin != before:
                 log.warning(
                     "%s holds %s up to %d, beyond this store: it was rolled back, and goes on as %s",
@@ -274,41 +232,29 @@ class Gossip:
         if region_of(sender) in self._vectors or len(self._vectors) < ORIGINS_MAX - 1:
             self._vectors[region_of(sender)] = (sender, {origin: one.seq for origin, one in digest.heads.items()})
 
-    async def _give_up(self, origin: str, beyond: int) -> None:
-        """Have this node go on under another name, where its log ends before that."""
-        storing = _Storing(self._enqueue)
-        storing.hand(NewIncarnation(origin, beyond), 0)
-        await storing.done()
-
-    async def _store(self, transactions: Sequence[Transaction]) -> _Storing:
-        """Read what arrived, piece by piece; each is worked out while the one before is on its way to the disk."""
-        storing = _Storing(self._enqueue)
-        left = len(transactions)
-        for some in batched(transactions, ARRIVALS_AT_ONCE):
-            read = [decode_transaction(transaction) for transaction in some]
-            size = sum(event.size for transaction in some for event in transaction)
-            left -= len(some)
-            if not storing.hand(Arrival(read), size, more=left % ARRIVALS_PER_COMMIT > 0):
-                break
-            storing.arrived += [one for one in read if isinstance(one, Arrived)]
-            await trio.lowlevel.cancel_shielded_checkpoint()  # more was promised
-        return storing
-
-    async def _applied(self, storing: _Storing) -> Applied:
-        """What became of a message."""
-        events = 0
-        left_out: list[LeftOut] = []
-        for outcome in await storing.done():
-            if isinstance(outcome, Applied):
-                events += outcome.events
-                left_out += outcome.left_out
-            else:
+    async def _apply(self, transactions: list[Arrived | LeftOut]) -> Applied:
+        """Have them applied, a turn's worth after the other."""
+        events, left_out = 0, []
+        for turn in batched(transactions, ARRIVALS_PER_TURN):
+            size = sum(event.size for one in turn if isinstance(one, Arrived) for event in one.encoded)
+            outcome = await self._do(Arrival(turn), size)
+            if not isinstance(outcome, Applied):
                 self._count("store", str(outcome))
                 left_out.append(LeftOut("", 0, "store", str(outcome)))
+                break
+            events += outcome.events
+            left_out += outcome.left_out
         self.withheld.note(left_out, self._clock.now_ms())
         for one in left_out:
             self._count(one.reason, one.detail, one.origin)
         return Applied(events, tuple(left_out))
+
+    async def _do(self, job: Job, size: int) -> Outcome:
+        try:
+            [outcome] = await self._submit([job], size)
+        except Refused as refusal:
+            return refusal
+        return outcome
 
     def _count(self, reason: str, detail: str, origin: str = "") -> None:
         """Count a refusal; log the first of its kind."""
@@ -356,26 +302,38 @@ class Gossip:
 
     async def _pull(self, peer: Peer) -> None:
         """Take in what the peer has more, message by message: while one is stored, the next is fetched."""
+        fetched: list[Arrived | LeftOut] = []
         heads: Mapping[str, Claim] = claims(self._replica.mirror.heads)
-        storing = _Storing(self._enqueue)
+        applied = Applied(0, ())
+
+        async def store(batch: list[Arrived | LeftOut], asked: trio.Event) -> None:
+            nonlocal applied
+            await asked.wait()  # a turn stops this thread, and the peer would have nothing to do meanwhile
+            applied = await self._apply(batch)
+
         while True:
-            try:
-                fetched = await self._fetch(peer, heads)
-            except Unreachable:
-                await self._applied(storing)
-                return
-            before, storing = storing, await self._store(fetched)
-            heads = heads_after(heads, storing.arrived)
-            applied = await self._applied(before)
-            if not fetched or (before.outcomes and (applied.left_out or not applied.events)):
+            storing, fetched, asked = fetched, [], trio.Event()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(store, storing, asked)
+                try:
+                    fetched = await self._fetch(peer, heads, asked)
+                    heads = heads_after(heads, [one for one in fetched if isinstance(one, Arrived)])
+                except Unreachable:
+                    return
+            if not fetched or (storing and (applied.left_out or not applied.events)):
                 break  # there is no more, or it builds on what could not be stored
-        await self._applied(storing)
         peer.wake.set()
 
-    async def _fetch(self, peer: Peer, heads: Mapping[str, Claim]) -> Sequence[Transaction]:
-        """What the peer has beyond these heads, as much as one message holds. Raises: Unreachable."""
-        received = await self._call(peer, Pull(self._digest(pull=True), heads, peer.byte_limit))
-        return received.message.transactions if isinstance(received.message, Events) else ()
+    async def _fetch(self, peer: Peer, heads: Mapping[str, Claim], asked: trio.Event) -> list[Arrived | LeftOut]:
+        """What the peer has beyond these heads, as much as one message holds; `asked` once it knows what we want.
+
+        Raises: Unreachable.
+        """
+        try:
+            received = await self._call(peer, Pull(self._digest(pull=True), heads, peer.byte_limit), asked.set)
+        finally:
+            asked.set()
+        return await _read(received.message.transactions) if isinstance(received.message, Events) else []
 
     async def _push(self, peer: Peer) -> None:
         """Send the peer what it lacks, message by message, as long as that moves it on."""
@@ -419,6 +377,15 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
     left = iter(items)
     while batch := list(islice(left, size)):
         yield batch
+
+
+async def _read(transactions: Iterable[Transaction]) -> list[Arrived | LeftOut]:
+    """Read what arrived, letting others have a turn now and then."""
+    read: list[Arrived | LeftOut] = []
+    for some in batched(transactions, READ_AT_ONCE):
+        read += [decode_transaction(transaction) for transaction in some]
+        await trio.lowlevel.checkpoint()
+    return read
 
 
 def _unmoved(before: Digest, after: Digest | None) -> bool:

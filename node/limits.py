@@ -67,9 +67,9 @@ PEER_CONNECTIONS_MAX = 64
 INTRODUCTION_S = 2.0
 """How long a node that starts waits to hear from its peers before it writes."""
 BACKOFF_MAX_S = 5.0
-ARRIVALS_AT_ONCE = 256
-"""Transactions of a message that are read, and worked out, before others have a turn."""
-ARRIVALS_PER_COMMIT = 2_048
+READ_AT_ONCE = 128
+"""Transactions of a message that are read before others have a turn."""
+ARRIVALS_PER_TURN = 2_048
 """Transactions of a message that share a commit."""
 SLOW_CALL_S = 2.0
 """A call to a peer that takes longer makes the messages smaller."""

@@ -76,7 +76,7 @@ class Node:
         self._committer = Committer(replica, clock, disk, self._committed)
         self.gossip = Gossip(
             replica,
-            self._committer.enqueue,
+            self._committer.submit,
             transport,
             clock,
             entropy,
