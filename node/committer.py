@@ -49,14 +49,17 @@ class _Waiting:
 
 @dataclass(eq=False, slots=True)
 class _Batch:
-    """Jobs that share a turn. Shape: `outcomes` has one for each job that was worked out, in order."""
+    """Jobs that share a turn.
+
+    Shape: `outcomes` has one for each job that was worked out, in order. `failed` is what all are told instead.
+    """
 
     turn: Turn
     waiting: list[_Waiting] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     size: int = 0
     count: int = 0
-    failed: TurnFailed | None = None
+    failed: Refused | None = None
 
     def has_room_for(self, more: _Waiting) -> bool:
         if not self.waiting:
@@ -149,9 +152,13 @@ class Committer:
             batch.add(more[-1])
         try:
             batch.outcomes += self._replica.take(batch.turn, list(_jobs(more)), self._clock.now_ms())
-        except Exception:  # our own mistake: logged, and the node lives on
-            log.exception("a turn failed, and was rolled back")
-            batch.failed = TurnFailed("this node made a mistake; nothing was written")
+        except Exception:
+            batch.failed = self._mistaken()
+
+    def _mistaken(self) -> TurnFailed:
+        """Our own mistake: logged, and the node lives on."""
+        log.exception("a turn failed, and was rolled back")
+        return TurnFailed("this node made a mistake; nothing was written")
 
     def _begin_again(self) -> None:
         """Forget what was worked out; it is done again."""
@@ -172,16 +179,21 @@ class Committer:
         return None if batch is None else self._commit(batch)
 
     def _commit(self, batch: _Batch) -> Generator[None, None, None]:
-        if batch.failed is None:
-            yield from self._replica.commit(batch.turn)
-        else:
+        if batch.failed is not None:
             batch.turn.abandon()
+            return
+        try:
+            yield from self._replica.commit(batch.turn)
+        except Exception:
+            batch.failed = self._mistaken()
+        else:
+            batch.failed = batch.turn.error
 
     def hand_back(self) -> None:
         """Tell what became of the jobs of the commit that is done."""
         batch, self._committing = self._committing, None
         assert batch is not None
-        error = batch.failed or batch.turn.error
+        error = batch.failed
         self._stuck = error is not None
         left = iter(batch.outcomes)
         for waiting in batch.waiting:
