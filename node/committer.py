@@ -34,6 +34,8 @@ class TurnFailed(Refused):
     """A turn that our own mistake ended. It was rolled back whole."""
 
 
+MISTAKE = "this node made a mistake; nothing was written"
+
 Done = Callable[[list[Outcome]], None]
 """Is told what became of the jobs, in trio's thread. Must not raise."""
 
@@ -152,13 +154,9 @@ class Committer:
             batch.add(more[-1])
         try:
             batch.outcomes += self._replica.take(batch.turn, list(_jobs(more)), self._clock.now_ms())
-        except Exception:
-            batch.failed = self._mistaken()
-
-    def _mistaken(self) -> TurnFailed:
-        """Our own mistake: logged, and the node lives on."""
-        log.exception("a turn failed, and was rolled back")
-        return TurnFailed("this node made a mistake; nothing was written")
+        except Exception:  # our own mistake: logged, and the node lives on
+            log.exception("a turn failed, and is dropped")
+            batch.failed = TurnFailed(MISTAKE)
 
     def _begin_again(self) -> None:
         """Forget what was worked out; it is done again."""
@@ -185,7 +183,8 @@ class Committer:
         try:
             yield from self._replica.commit(batch.turn)
         except Exception:
-            batch.failed = self._mistaken()
+            log.exception("a turn failed, and was rolled back")
+            batch.failed = TurnFailed(MISTAKE)
         else:
             batch.failed = batch.turn.error
 

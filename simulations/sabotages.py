@@ -288,6 +288,21 @@ def _conditions_before_the_turn() -> list[Replacement]:
     return [(replication.write, "_check_conditions", check)]
 
 
+def _turn_blind() -> list[Replacement]:
+    real = Batch.__init__
+
+    def begin(
+        batch: Batch, store: Store, transaction: lmdb.Transaction, mirror: Mirror, below: object = None
+    ) -> None:
+        real(batch, store, transaction, mirror)
+
+    return [(Batch, "__init__", begin)]
+
+
+def _stale_turn_kept() -> list[Replacement]:
+    return [(Replica, "is_stale", lambda replica, turn: False)]
+
+
 def _conflicts_hidden() -> list[Replacement]:
     return [(node.interface.streams, "conflicts", lambda live: {})]
 
@@ -373,6 +388,8 @@ SABOTAGES: dict[str, Sabotage] = {
     "no-waiting": Sabotage("a forced read does not wait", _no_waiting),
     "requests-forgotten": Sabotage("idempotency keys do not survive a restart", _requests_forgotten),
     "conditions-before-turn": Sabotage("conditions are checked against the last commit", _conditions_before_the_turn),
+    "turn-blind": Sabotage("a turn does not see the commit that is on its way", _turn_blind),
+    "stale-turn-kept": Sabotage("what was worked out on a commit that failed is committed", _stale_turn_kept),
     "conflicts-hidden": Sabotage("the writes that lost are not shown", _conflicts_hidden),
     "claims-unchecked": Sabotage("a name is given to whoever asks", _claims_unchecked, "directory"),
     "latest-claim-holds": Sabotage("of two who claim a name, the later one has it", _latest_claim_holds, "directory"),
