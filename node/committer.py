@@ -143,32 +143,36 @@ class Committer:
 
     def work_out(self) -> None:
         """Do what waits in memory, as far as one commit takes it."""
-        if not self._queue:
-            return
-        if self._next is not None and any(isinstance(job, NewIncarnation) for job in _jobs(self._queue)):
-            self._begin_again()  # none of it may be written under the name that is to be given up (I6)
-        batch = self._next = self._next or _Batch(self._replica.begin())
         more: list[_Waiting] = []
-        while self._queue and batch.has_room_for(self._queue[0]):
+        while self._queue:
+            batch = self._next = self._next or _Batch(self._replica.begin())
+            if not batch.has_room_for(self._queue[0]):
+                break
             more.append(self._queue.popleft())
             batch.add(more[-1])
+        if self._next is None or not more:
+            return
+        if any(isinstance(job, NewIncarnation) for job in _jobs(more)):
+            self._work_out_anew(self._next)  # nothing may be written under the name that is to be given up (I6)
+        else:
+            self._do(self._next, more)
+
+    def _work_out_anew(self, batch: _Batch) -> None:
+        batch.turn.abandon()
+        batch.turn, batch.outcomes, batch.failed = self._replica.begin(), [], None
+        self._do(batch, batch.waiting)
+
+    def _do(self, batch: _Batch, waiting: Iterable[_Waiting]) -> None:
         try:
-            batch.outcomes += self._replica.take(batch.turn, list(_jobs(more)), self._clock.now_ms())
+            batch.outcomes += self._replica.take(batch.turn, list(_jobs(waiting)), self._clock.now_ms())
         except Exception:  # our own mistake: logged, and the node lives on
             log.exception("a turn failed, and is dropped")
             batch.failed = TurnFailed(MISTAKE)
 
-    def _begin_again(self) -> None:
-        """Forget what was worked out; it is done again."""
-        batch, self._next = self._next, None
-        assert batch is not None
-        batch.turn.abandon()
-        self._queue.extendleft(reversed(batch.waiting))
-
     def next_commit(self) -> Generator[None, None, None] | None:
         """The commit of what waits, or of clearing away; None where there is nothing to do."""
         if self._next is not None and self._replica.is_stale(self._next.turn):
-            self._begin_again()
+            self._work_out_anew(self._next)
         self.work_out()
         batch, self._next = self._next, None
         if batch is None and self._replica.mirror.purging and not (self._stuck or self._closing):

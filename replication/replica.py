@@ -21,6 +21,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import lmdb
+
 from crdt.operations import Add, Remove
 from replication import tables
 from replication.admission import Arrived, LeftOut, admit
@@ -72,18 +74,19 @@ Outcome = Written | Applied | Refused
 class Turn:
     """Jobs that are to share a commit, done in memory so far.
 
-    Shape: `base` is what memory keeps of the turn before. `error` says why the commit came to nothing. Units:
-    `now_ms` is the wall clock when the last of them was done.
+    Shape: `base` is what memory keeps of the turn before. `error` says why it comes to nothing; without a `batch` it
+    never could. Units: `now_ms` is the wall clock when the last of them was done.
     """
 
-    batch: Batch
+    batch: Batch | None
     base: Mirror
     now_ms: int = 0
     error: Refused | None = None
 
     def abandon(self) -> None:
         """Forget it; nothing was written."""
-        self.batch.transaction.abort()
+        if self.batch is not None:
+            self.batch.transaction.abort()
 
 
 class Replica:
@@ -185,10 +188,14 @@ class Replica:
     def begin(self) -> Turn:
         """An empty turn, on what the turn before has reached, which may be on its way to the disk."""
         before = self._before  # first: where it is committed meanwhile, the mirror and the store have it
-        if before is None:
-            base = self._mirror
-            return Turn(Batch(self.store, self.store.reading(), base), base)
-        return Turn(Batch(self.store, self.store.reading(), before.mirror, before.written), before.mirror)
+        base, below = (self._mirror, None) if before is None else (before.mirror, before.written)
+        error = self._failed
+        if error is None:
+            try:
+                return Turn(Batch(self.store, self.store.reading(), base, below), base)
+            except lmdb.Error as reason:
+                error = StoreFailed(f"the store cannot be read: {reason}")
+        return Turn(None, base, error=error)
 
     def take(self, turn: Turn, jobs: Sequence[Job], now_ms: int) -> list[Outcome]:
         """Do jobs in a turn, in memory; the outcome of each, in order, to be told once the turn is committed.
@@ -197,6 +204,9 @@ class Replica:
         """
         turn.now_ms = now_ms
         batch = turn.batch
+        if batch is None:
+            assert turn.error is not None
+            return [turn.error for _ in jobs]
         with collector_standing_still():
             _gather(batch, jobs)
             # Whoever learned that it was rolled back must not write under its old name first (I6).
@@ -214,12 +224,12 @@ class Replica:
 
         From there on the next turn may begin. The turn has the `error`, where it came to nothing.
         """
-        turn.error = self._failed
-        if turn.error is not None:
-            turn.abandon()
+        if turn.batch is None:
             return
+        assert not self.is_stale(turn)
+        turn.abandon()  # it only reads
         try:
-            yield from self._commit(turn)
+            yield from self._commit(turn.batch, turn.base, turn.now_ms)
         except StoreFull as error:
             turn.error = error
         except StoreFailed as error:
@@ -227,14 +237,12 @@ class Replica:
         finally:
             self._before = None
 
-    def _commit(self, turn: Turn) -> Generator[None, None, None]:
-        assert not self.is_stale(turn)
-        batch, meta = turn.batch, self.meta
-        turn.abandon()
+    def _commit(self, batch: Batch, base: Mirror, now_ms: int) -> Generator[None, None, None]:
+        meta = self.meta
         with self.store.writing() as transaction:
             with collector_standing_still():
-                batch.flush(transaction, turn.now_ms)
-            if batch.mirror.position != turn.base.position:
+                batch.flush(transaction, now_ms)
+            if batch.mirror.position != base.position:
                 batch.mirror.transaction = transaction.id()
             if meta.origin != batch.mirror.origin:
                 meta = replace(meta, origin=batch.mirror.origin)

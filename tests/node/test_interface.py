@@ -11,6 +11,7 @@ import trio
 
 from node.interface.routes import ROUTES
 from replication.packing import pack, unpack
+from replication.replica import Turn
 from tests.helpers import NOW, check_store
 from tests.serving import Served, serving
 
@@ -410,20 +411,19 @@ async def test_status_health_and_the_interfaces_own_description(workplace: Path)
 
 async def test_requests_that_wait_together_share_a_commit(workplace: Path) -> None:
     async with serving(workplace / "eu") as served:
-        turns = 0
-        turn = served.node.replica.turn
+        turns: list[Turn] = []
+        commit = served.node.replica.commit
 
-        def counted(jobs: Any, now_ms: int) -> Any:
-            nonlocal turns
-            turns += bool(jobs)
-            return turn(jobs, now_ms)
+        def counted(turn: Turn) -> Any:
+            turns.append(turn)
+            return commit(turn)
 
-        served.node.replica.turn = counted  # type: ignore[method-assign]  # it is only counted
+        served.node.replica.commit = counted  # type: ignore[method-assign]  # it is only counted
         async with trio.open_nursery() as nursery:
             for number in range(50):
                 nursery.start_soon(lambda n: served.write(f"s/{n}", set={"n": n}), number)
         assert len((await served.read("/streams/s/"))["streams"]) == 50
-        assert turns < 50
+        assert 0 < len(turns) < 50
 
 
 async def test_timestamps_of_one_instant_are_told_apart(workplace: Path) -> None:

@@ -1,0 +1,216 @@
+"""Group commit, with the disk in the test's hand: what is worked out while a commit is on its way."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import pytest
+
+from node.committer import Committer, Overloaded, TurnFailed
+from node.disk import LocalDisk, Work, Writer
+from replication import replica as replica_module
+from replication.batch import Batch
+from replication.command import Command, Draft, Written
+from replication.errors import StoreFailed, StoreFull
+from replication.replica import NewIncarnation, Outcome, Replica
+from replication.store import Store
+from tests.helpers import NOW, check_store, operations
+
+
+class DiskByHand(LocalDisk):
+    """Commits when it is told to. What wakes it has what waits worked out at once, while a commit is on its way."""
+
+    def __init__(self) -> None:
+        self.steps: Generator[None, None, None] | None = None
+
+    def start_writer(self, work: Work) -> Writer:
+        self.work = work
+        return self
+
+    def wake(self) -> None:
+        if self.steps is not None:
+            self.work.work_out()
+
+    def begin(self) -> None:
+        """Put the next commit's rows."""
+        self.steps = self.work.next_commit()
+        assert self.steps is not None
+        next(self.steps, None)
+
+    def end(self) -> None:
+        """Have the disk keep them."""
+        assert self.steps is not None
+        next(self.steps, None)
+        self.work.hand_back()
+        self.steps = None
+
+    async def close(self) -> None:
+        """Do what is left."""
+        while (steps := self.work.next_commit()) is not None:
+            for _ in steps:
+                pass
+            self.work.hand_back()
+
+
+class Clock:
+    def now_ms(self) -> int:
+        return NOW
+
+
+class Committing:
+    """A committer over a real store."""
+
+    def __init__(self, directory: Path) -> None:
+        self.replica = Replica.open(directory, region="eu", cluster="test", secret=bytes(range(32)))
+        self.disk = DiskByHand()
+        self.commits = 0
+        self.told: dict[str, Outcome] = {}
+        self.committer = Committer(self.replica, Clock(), self.disk, self._committed)
+
+    def _committed(self) -> None:
+        self.commits += 1
+
+    def write(self, name: str, **asked: Any) -> None:
+        """Write to the stream of this name; what becomes of it is told under its name."""
+        command = Command((Draft(name, operations(set={"n": len(self.told)})),), **asked)
+        self.committer.enqueue([command], 100, lambda outcomes: self.told.update({name: outcomes[0]}))
+
+    def kinds(self) -> dict[str, type]:
+        return {name: type(outcome) for name, outcome in self.told.items()}
+
+    def seqs(self) -> dict[str, int]:
+        return {name: one.events[0].dot.seq for name, one in self.told.items() if isinstance(one, Written)}
+
+
+@pytest.fixture
+def eu(workplace: Path) -> Any:
+    made = Committing(workplace / "eu")
+    yield made
+    made.replica.close()
+    check_store(workplace / "eu")
+
+
+@contextmanager
+def broken(owner: object, name: str, error: Exception) -> Any:
+    def fail(*_: object) -> None:
+        raise error
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, fail)
+        yield
+
+
+async def test_what_comes_while_a_commit_is_on_its_way_is_worked_out_on_it_and_told_after_it(eu: Committing) -> None:
+    eu.write("a")
+    eu.disk.begin()
+    eu.write("b", present=("a",))
+    eu.write("c", absent=("a",))
+    assert eu.told == {}
+    assert eu.committer.waiting == 2
+    eu.disk.end()
+    assert (eu.seqs(), eu.commits) == ({"a": 1}, 1)
+    eu.disk.begin()
+    assert (eu.seqs(), eu.committer.waiting, eu.committer.busy) == ({"a": 1}, 0, True)
+    eu.disk.end()
+    assert eu.seqs() == {"a": 1, "b": 2}
+    assert list(eu.told) == ["a", "b", "c"]
+    assert not eu.committer.busy
+
+
+async def test_a_full_disk_refuses_its_commit_and_what_was_worked_out_on_it_is_done_anew(eu: Committing) -> None:
+    eu.write("a")
+    eu.disk.begin()
+    eu.write("b")
+    with broken(Store, "_commit", lmdb.MapFullError("no room")):
+        eu.disk.end()
+    assert eu.kinds() == {"a": StoreFull}
+    eu.disk.begin()
+    eu.disk.end()
+    assert (eu.seqs(), eu.commits) == ({"b": 1}, 1)
+
+
+async def test_a_disk_that_fails_refuses_everything_that_waits_and_comes(eu: Committing) -> None:
+    eu.write("a")
+    eu.disk.begin()
+    eu.write("b")
+    with broken(Store, "_commit", lmdb.DiskError("no")):
+        eu.disk.end()
+    eu.write("c")
+    eu.disk.begin()
+    eu.disk.end()
+    assert eu.kinds() == dict.fromkeys("abc", StoreFailed)
+    assert eu.commits == 0
+
+
+async def test_a_node_that_was_rolled_back_writes_nothing_that_waits_under_its_old_name(eu: Committing) -> None:
+    eu.write("a")
+    eu.disk.begin()
+    eu.write("b")
+    before = eu.replica.origin
+    eu.committer.enqueue([NewIncarnation(before, 7)], 0, lambda outcomes: None)
+    for _ in range(2):
+        eu.disk.end()
+        if eu.committer.waiting:
+            eu.disk.begin()
+    assert eu.replica.origin != before
+    assert {one.events[0].dot.origin for one in eu.told.values() if isinstance(one, Written)} == {
+        before,
+        eu.replica.origin,
+    }
+    assert eu.seqs() == {"a": 1, "b": 1}
+
+
+async def test_a_mistake_of_ours_ends_one_turn_and_not_the_node(
+    eu: Committing, caplog: pytest.LogCaptureFixture
+) -> None:
+    eu.write("a")
+    eu.disk.begin()
+    with broken(replica_module, "write", ZeroDivisionError()):
+        eu.write("b")
+    eu.write("c")  # not into a turn that failed
+    for _ in range(3):
+        eu.disk.end()
+        if eu.committer.waiting:
+            eu.disk.begin()
+    assert eu.kinds() == {"a": Written, "b": TurnFailed, "c": Written}
+    eu.write("d")
+    with broken(Batch, "flush", ZeroDivisionError()):
+        eu.disk.begin()
+    eu.write("e")
+    eu.disk.end()
+    eu.disk.begin()
+    eu.disk.end()
+    assert eu.kinds() == {"a": Written, "b": TurnFailed, "c": Written, "d": TurnFailed, "e": Written}
+    assert eu.seqs() == {"a": 1, "c": 2, "e": 3}
+    assert caplog.text.count("ZeroDivisionError") == 2
+    caplog.clear()
+
+
+async def test_a_store_that_cannot_be_read_refuses_and_goes_on(eu: Committing) -> None:
+    with broken(Store, "reading", lmdb.ReadersFullError("too many")):
+        eu.write("a")
+        eu.disk.begin()
+        eu.disk.end()
+    eu.write("b")
+    eu.disk.begin()
+    eu.disk.end()
+    assert eu.kinds() == {"a": StoreFailed, "b": Written}
+
+
+async def test_what_waits_is_bounded_and_done_before_the_end(eu: Committing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.committer.WAITING_MAX", 3)
+    monkeypatch.setattr("node.committer.BATCH_COMMANDS_MAX", 2)
+    eu.write("a")
+    eu.disk.begin()
+    for name in "bcd":
+        eu.write(name)
+    with pytest.raises(Overloaded):
+        eu.write("e")
+    eu.disk.end()
+    await eu.committer.close()
+    assert eu.seqs() == {"a": 1, "b": 2, "c": 3, "d": 4}
+    assert eu.commits == 3
+    with pytest.raises(Overloaded):
+        eu.write("f")
