@@ -60,11 +60,12 @@ Replacement = tuple[object, str, Any]
 
 
 class Sabotage(NamedTuple):
-    """One bug: what it is, what it puts in the place of what, and the workload that finds it."""
+    """One bug: what it is, what it puts in the place of what, and the workload and faults that find it."""
 
     summary: str
     replacements: Callable[[], list[Replacement]]
     workload: str = "mixed"
+    faults: tuple[str, ...] | None = None
 
 
 def _tie_by_arrival() -> list[Replacement]:
@@ -389,7 +390,11 @@ SABOTAGES: dict[str, Sabotage] = {
     "requests-forgotten": Sabotage("idempotency keys do not survive a restart", _requests_forgotten),
     "conditions-before-turn": Sabotage("conditions are checked against the last commit", _conditions_before_the_turn),
     "turn-blind": Sabotage("a turn does not see the commit that is on its way", _turn_blind),
-    "stale-turn-kept": Sabotage("what was worked out on a commit that failed is committed", _stale_turn_kept),
+    "stale-turn-kept": Sabotage(
+        "what was worked out on a commit that failed is committed",
+        _stale_turn_kept,
+        faults=("disk-full", "slow-disk"),
+    ),
     "conflicts-hidden": Sabotage("the writes that lost are not shown", _conflicts_hidden),
     "claims-unchecked": Sabotage("a name is given to whoever asks", _claims_unchecked, "directory"),
     "latest-claim-holds": Sabotage("of two who claim a name, the later one has it", _latest_claim_holds, "directory"),

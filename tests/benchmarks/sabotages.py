@@ -26,7 +26,8 @@ CASES = Path(__file__).parents[1] / "seeds" / "sabotages"
 def find(name: str) -> str:
     """One line of the table."""
     began = time.perf_counter()
-    recipe = Recipe(region_names(5), 60.0, 500, None, SABOTAGES[name].workload, sabotage=name)
+    sabotage = SABOTAGES[name]
+    recipe = Recipe(region_names(5), 60.0, 500, sabotage.faults, sabotage.workload, sabotage=name)
     first = 0
     for seed in range(SEEDS_MAX):
         outcome = simulate(recipe(seed))
