@@ -32,19 +32,23 @@ class Arrivals:
         self._note = note
 
     def commit(
-        self, region: str, holding: Holding, events: Sequence[Happened], at: float, now_ms: int | None
+        self, region: str, holding: Holding, events: Sequence[Happened], at: float, clock_ms: int | None
     ) -> list[Happened]:
-        """Take in one commit; the events that reuse a dot. Shape: `now_ms` is None where nobody knows it."""
+        """Take in one commit; the events that reuse a dot.
+
+        Shape: `clock_ms` is the most that the node's clock showed when these may have been worked out; None where
+        nobody knows it.
+        """
         reused: list[Happened] = []
         written = 0
         for place, event in enumerate(events):
             self._check_whole(region, events, place)
             born = event.chain not in self.births  # what a roll-back lost comes again, and is not written again
             if not born:
-                self._check_arrival(region, holding, event, now_ms)
+                self._check_arrival(region, holding, event, clock_ms)
             elif event.origin.startswith(f"{region}."):
                 written += event.index == 0
-                if self._check_birth(region, holding, event, at, now_ms):
+                if self._check_birth(region, holding, event, at, clock_ms):
                     reused.append(event)
             else:
                 self._say("origin", region, "an event arrived that its origin never committed", event)
@@ -77,14 +81,14 @@ class Arrivals:
 
     # --- born here
 
-    def _check_birth(self, region: str, holding: Holding, event: Happened, at: float, now_ms: int | None) -> bool:
+    def _check_birth(self, region: str, holding: Holding, event: Happened, at: float, clock_ms: int | None) -> bool:
         """Whether it reuses a dot."""
         before = dict(holding.vectors.get(event.stream, {}))
         self.births[event.chain] = Birth(event, region, at, before, holding.vector())
         if event.index == 0:
             if event.timestamp <= holding.newest:
                 self._say("clock", region, "is not stamped above everything that its node held", event)
-            if now_ms is not None and milliseconds(event.timestamp) - now_ms > MAX_DRIFT_MS // 2:
+            if clock_ms is not None and milliseconds(event.timestamp) - clock_ms > MAX_DRIFT_MS // 2:
                 self._say(
                     "clock", region, "was accepted though its stamp is too far ahead of the node's clock", event
                 )
@@ -99,7 +103,7 @@ class Arrivals:
 
     # --- born elsewhere
 
-    def _check_arrival(self, region: str, holding: Holding, event: Happened, now_ms: int | None) -> None:
+    def _check_arrival(self, region: str, holding: Holding, event: Happened, clock_ms: int | None) -> None:
         birth = self.births[event.chain]
         if event.index == 0:
             missing = {origin: seq for origin, seq in birth.past.items() if holding.seq(origin) < seq}
@@ -111,7 +115,7 @@ class Arrivals:
                 held = holding.event(origin, seq)
                 if held is None or held.chain[:MARK_BYTES] != mark:
                     self._say("causal", region, f"arrived without the {origin}.{seq} that it names", event)
-            if now_ms is not None and milliseconds(event.timestamp) - now_ms > MAX_DRIFT_MS:
+            if clock_ms is not None and milliseconds(event.timestamp) - clock_ms > MAX_DRIFT_MS:
                 self._say("clock", region, "was accepted though it is stamped too far ahead", event)
             if event.count > 1:
                 self._note("a transaction of several streams arrived")

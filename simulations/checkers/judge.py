@@ -44,6 +44,7 @@ class Judge:
         self.holdings = {region: Holding() for region in clocks}
         self.lost: set[bytes] = set()
         self._clocks = clocks
+        self._shown_ms = dict.fromkeys(clocks, 0)  # the most that a clock showed between the last two commits
         self._linked = linked
         self._time = time
         self._history = history
@@ -123,11 +124,14 @@ class Judge:
             self._unaware.discard(region)
 
     def committed(self, region: str, node: Node, heads: dict[str, Head], snapshot: Snapshot) -> None:
-        """A turn was committed."""
-        self._committed(region, node, heads, snapshot, self._clocks[region].now_ms())
+        """A turn was committed. It may have been worked out while the one before was on its way to the disk."""
+        clock, before_ms = self._clocks[region], self._shown_ms[region]
+        now_ms = clock.now_ms()
+        self._shown_ms[region], clock.highest_ms = clock.highest_ms, now_ms
+        self._committed(region, node, heads, snapshot, max(before_ms, self._shown_ms[region]))
 
     def _committed(
-        self, region: str, node: Node, heads: dict[str, Head], snapshot: Snapshot, now_ms: int | None
+        self, region: str, node: Node, heads: dict[str, Head], snapshot: Snapshot, clock_ms: int | None
     ) -> None:
         origin = node.replica.origin
         if self._origins.get(region) not in (None, origin):
@@ -140,7 +144,7 @@ class Judge:
         if events:
             self._history.commit(self._time.now, region, events)
             self._note_relays(region, events)
-            for event in self._arrivals.commit(region, holding, events, self._time.now, now_ms):
+            for event in self._arrivals.commit(region, holding, events, self._time.now, clock_ms):
                 self._dot_reused(region, event)
         if node.writes_waiting > WAITING_MAX:
             self.say("bounded", region, f"{node.writes_waiting} writes wait")
