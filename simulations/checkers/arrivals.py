@@ -36,8 +36,7 @@ class Arrivals:
     ) -> list[Happened]:
         """Take in one commit; the events that reuse a dot.
 
-        Shape: `clock_ms` is the most that the node's clock showed when these may have been worked out; None where
-        nobody knows it.
+        Shape: `clock_ms` is the most that the node's clock showed when these were worked out; None where nobody knows.
         """
         reused: list[Happened] = []
         written = 0

@@ -23,7 +23,7 @@ from simulations.checkers.model import Happened, read
 from simulations.checkers.violation import Violation
 from simulations.history import History
 from simulations.world.fidelity import Asked, Told
-from simulations.world.virtual_time import MachineClock, VirtualTime
+from simulations.world.virtual_time import VirtualTime
 
 VIOLATIONS_MAX = 20
 
@@ -33,7 +33,7 @@ class Judge:
 
     def __init__(
         self,
-        clocks: dict[str, MachineClock],
+        regions: Collection[str],
         linked: Collection[frozenset[str]],
         time: VirtualTime,
         history: History,
@@ -41,10 +41,8 @@ class Judge:
     ) -> None:
         self.violations: list[Violation] = []
         self.sometimes = sometimes
-        self.holdings = {region: Holding() for region in clocks}
+        self.holdings = {region: Holding() for region in regions}
         self.lost: set[bytes] = set()
-        self._clocks = clocks
-        self._shown_ms = dict.fromkeys(clocks, 0)  # the most that a clock showed between the last two commits
         self._linked = linked
         self._time = time
         self._history = history
@@ -99,7 +97,7 @@ class Judge:
             self.say("durability", region, f"was committed and is gone after a restart: {short}, found {found}")
             holding.cut(found)
         # What the last life committed and told nobody of: by which clock, nobody knows any more.
-        self._committed(region, node, heads, snapshot, None)
+        self.committed(region, node, heads, snapshot, None)
 
     def _regress(self, region: str, heads: dict[str, Head], snapshot: Snapshot, *, in_place: bool) -> None:
         """Another disk is in place: what is on it is what is held; what nobody else holds is lost."""
@@ -123,16 +121,10 @@ class Judge:
         if region in self._unaware and said.get(origin, 0) > self.holdings[region].seq(origin):
             self._unaware.discard(region)
 
-    def committed(self, region: str, node: Node, heads: dict[str, Head], snapshot: Snapshot) -> None:
-        """A turn was committed. It may have been worked out while the one before was on its way to the disk."""
-        clock, before_ms = self._clocks[region], self._shown_ms[region]
-        now_ms = clock.now_ms()
-        self._shown_ms[region], clock.highest_ms = clock.highest_ms, now_ms
-        self._committed(region, node, heads, snapshot, max(before_ms, self._shown_ms[region]))
-
-    def _committed(
+    def committed(
         self, region: str, node: Node, heads: dict[str, Head], snapshot: Snapshot, clock_ms: int | None
     ) -> None:
+        """A turn was committed. Shape: `clock_ms` is the most that the wall clock showed when it was worked out."""
         origin = node.replica.origin
         if self._origins.get(region) not in (None, origin):
             self._note("a node took a new incarnation while it ran")

@@ -72,14 +72,19 @@ class SimulatedIndex(Index):
 
 
 class SimulatedDisk:
-    """One process's way to its machine's disk. `commits` counts them; `after_commit` is told of each."""
+    """One process's way to its machine's disk.
+
+    Shape: `commits` counts them; `after_commit` is told of each, with the most that the wall clock showed when its
+    turn was worked out.
+    """
 
     def __init__(
         self,
         condition: Condition,
         draw: Callable[..., float],
         nursery: trio.Nursery,
-        after_commit: Callable[[], None],
+        clock_ms: Callable[[], int],
+        after_commit: Callable[[int], None],
         crashed: Callable[[], None],
     ) -> None:
         self.fenced = False
@@ -87,6 +92,7 @@ class SimulatedDisk:
         self._condition = condition
         self._draw = draw
         self._nursery = nursery
+        self._clock_ms = clock_ms
         self._after_commit = after_commit
         self._crashed = crashed
 
@@ -121,7 +127,7 @@ class SimulatedDisk:
         raise Crash
 
     def start_writer(self, work: Work) -> "InlineWriter":
-        writer = InlineWriter(work, self._delay, self._after_commit, self._crashed)
+        writer = InlineWriter(work, self._delay, self._clock_ms, self._after_commit, self._crashed)
         self._nursery.start_soon(writer.run)
         return writer
 
@@ -149,13 +155,16 @@ class InlineWriter:
         self,
         work: Work,
         delay: Callable[[], float],
-        after_commit: Callable[[], None],
+        clock_ms: Callable[[], int],
+        after_commit: Callable[[int], None],
         crashed: Callable[[], None],
     ) -> None:
         self._work = work
         self._delay = delay
+        self._clock_ms = clock_ms
         self._after_commit = after_commit
         self._crashed = crashed
+        self._worked_out_ms = 0  # the most that the clock showed when the next turn was worked out
         self._woken = trio.Event()
 
     def wake(self) -> None:
@@ -168,11 +177,12 @@ class InlineWriter:
         try:
             while True:
                 while (commit := self._work.next_commit()) is not None:
+                    worked_out_ms, self._worked_out_ms = max(self._worked_out_ms, self._clock_ms()), 0
                     with closing(commit):
                         next(commit, None)
                         await self._wait_for_the_disk()
                         next(commit, None)
-                    self._after_commit()
+                    self._after_commit(worked_out_ms)
                     self._work.hand_back()
                 await self._woken.wait()
                 self._woken = trio.Event()
@@ -185,3 +195,4 @@ class InlineWriter:
                 await self._woken.wait()
                 self._woken = trio.Event()
                 self._work.work_out()
+                self._worked_out_ms = max(self._worked_out_ms, self._clock_ms())

@@ -36,8 +36,8 @@ class Watch(Protocol):
     def started(self, region: str, node: Node, heads: dict[str, Head], snapshot: Snapshot, *, regress: str) -> None:
         """A process opened its store. Shape: `regress` is how an older disk came there: restore or rollback."""
 
-    def committed(self, region: str, node: Node, heads: dict[str, Head], snapshot: Snapshot) -> None:
-        """A turn was committed."""
+    def committed(self, region: str, node: Node, heads: dict[str, Head], snapshot: Snapshot, clock_ms: int) -> None:
+        """A turn was committed. Shape: `clock_ms` is the most that the wall clock showed when it was worked out."""
 
 
 @dataclass(eq=False)
@@ -104,7 +104,7 @@ class Machine:
         entropy = InstantRandom(network.seed, network.time, region, self._lives)
         transport = make_transport(self._fidelity, self._exchange)
         async with trio.open_nursery() as outer:
-            disk = SimulatedDisk(self.condition, self._draw, outer, self._committed, self._crash)
+            disk = SimulatedDisk(self.condition, self._draw, outer, self.clock.now_ms, self._committed, self._crash)
             try:
                 async with (
                     run_node(self._configuration, self.clock, transport, entropy, disk) as node,
@@ -126,11 +126,11 @@ class Machine:
     async def _exchange(self, peer: str, message: bytes) -> bytes:
         return await self._network.exchange(self.region, peer, message)
 
-    def _committed(self) -> None:
+    def _committed(self, clock_ms: int) -> None:
         assert self.process is not None
         node = self.process.node
         with node.replica.read() as snapshot:
-            self._watch.committed(self.region, node, node.replica.mirror.heads, snapshot)
+            self._watch.committed(self.region, node, node.replica.mirror.heads, snapshot, clock_ms)
 
     # --- being reached
 

@@ -86,7 +86,7 @@ class World:
         plan = self.plan
         delays = {frozenset((link.left, link.right)): link.delay_ms / 1000 for link in plan.links}
         clocks: dict[str, MachineClock] = {region: MachineClock(self.time) for region in plan.regions}
-        self.judge = Judge(clocks, delays.keys(), self.time, self.history, self.sometimes)
+        self.judge = Judge(plan.regions, delays.keys(), self.time, self.history, self.sometimes)
         network = Network(plan.seed, self.time, self.history, delays, nursery, self.judge, seen=self.sometimes)
         for region in plan.regions:
             peers = tuple(other for other in plan.regions if frozenset((region, other)) in delays and other != region)

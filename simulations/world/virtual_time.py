@@ -41,13 +41,9 @@ class VirtualTime(trio.abc.Clock):
 
 
 class MachineClock:
-    """One machine's wall clock: ahead or behind, fast or slow, and it jumps.
-
-    Shape: `highest_ms` is the most that it showed since somebody set this back.
-    """
+    """One machine's wall clock: ahead or behind, fast or slow, and it jumps."""
 
     def __init__(self, time: VirtualTime) -> None:
-        self.highest_ms = 0
         self._time = time
         self._rate = 1.0
         self._since = 0.0
@@ -56,9 +52,7 @@ class MachineClock:
         self.corrections = 0
 
     def now_ms(self) -> int:
-        now_ms = EPOCH_MS + int(self._time.now * 1000 + self._drift_ms() + self.offset_ms)
-        self.highest_ms = max(self.highest_ms, now_ms)
-        return now_ms
+        return EPOCH_MS + int(self._time.now * 1000 + self._drift_ms() + self.offset_ms)
 
     def run_at(self, rate: float) -> None:
         """Go on `rate` times as fast as time does."""
