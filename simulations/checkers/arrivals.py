@@ -36,7 +36,7 @@ class Arrivals:
     ) -> list[Happened]:
         """Take in one commit; the events that reuse a dot.
 
-        Shape: `clock_ms` is the most that the node's clock showed when these were worked out; None where nobody knows.
+        Shape: `clock_ms` is the most that the node's clock showed when they were worked out; None where nobody knows.
         """
         reused: list[Happened] = []
         written = 0
