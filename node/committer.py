@@ -33,8 +33,9 @@ class Overloaded(Refused):
 class TurnFailed(Refused):
     """A turn that our own mistake ended. It was rolled back whole."""
 
+    def __init__(self) -> None:
+        super().__init__("this node made a mistake; nothing was written")
 
-MISTAKE = "this node made a mistake; nothing was written"
 
 Done = Callable[[list[Outcome]], None]
 """Is told what became of the jobs, in trio's thread. Must not raise."""
@@ -167,7 +168,7 @@ class Committer:
             batch.outcomes += self._replica.take(batch.turn, list(_jobs(waiting)), self._clock.now_ms())
         except Exception:  # our own mistake: logged, and the node lives on
             log.exception("a turn failed, and is dropped")
-            batch.failed = TurnFailed(MISTAKE)
+            batch.failed = TurnFailed()
 
     def next_commit(self) -> Generator[None, None, None] | None:
         """The commit of what waits, or of clearing away; None where there is nothing to do."""
@@ -188,7 +189,7 @@ class Committer:
             yield from self._replica.commit(batch.turn)
         except Exception:
             log.exception("a turn failed, and was rolled back")
-            batch.failed = TurnFailed(MISTAKE)
+            batch.failed = TurnFailed()
         else:
             batch.failed = batch.turn.error
 

@@ -124,7 +124,10 @@ class Judge:
     def committed(
         self, region: str, node: Node, heads: dict[str, Head], snapshot: Snapshot, clock_ms: int | None
     ) -> None:
-        """A turn was committed. Shape: `clock_ms` is the most that the wall clock showed when it was worked out."""
+        """A turn was committed.
+
+        Shape: `clock_ms` is the most that the wall clock showed when it was worked out; None where nobody knows.
+        """
         origin = node.replica.origin
         if self._origins.get(region) not in (None, origin):
             self._note("a node took a new incarnation while it ran")
