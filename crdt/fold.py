@@ -21,10 +21,9 @@ from crdt.version_vector import VersionVector
 class Cells(Protocol):
     """The unresolved state of one stream. A cell that was never written, or has no live entry, is empty."""
 
-    def concurrent(self, field: str, context: VersionVector) -> Register:
-        """A register's live writes that the context does not cover."""
+    def write(self, event: Event, operation: Set) -> None:
+        """Put the event's write beside those live writes of the register that its context does not cover."""
 
-    def put_register(self, field: str, register: Register) -> None: ...
     def additions(self, field: str, element: str) -> Additions: ...
     def put_additions(self, field: str, element: str, additions: Additions) -> None: ...
     def clear(self, context: VersionVector) -> None:
@@ -36,8 +35,7 @@ def fold(cells: Cells, event: Event) -> None:
     context, dot = event.context, event.dot
     for operation in event.operations:
         if isinstance(operation, Set):  # asked one by one: a match statement takes three times as long here
-            write = Write(event.timestamp, dot.origin, dot.seq, operation.value)
-            cells.put_register(operation.field, written(cells.concurrent(operation.field, context), write))
+            cells.write(event, operation)
         elif isinstance(operation, Add):
             additions = added(cells.additions(operation.field, operation.element), context, dot)
             cells.put_additions(operation.field, operation.element, additions)
@@ -57,14 +55,10 @@ class MemoryCells:
         self._registers: dict[str, Register] = {}
         self._sets: dict[str, dict[str, Additions]] = {}
 
-    def concurrent(self, field: str, context: VersionVector) -> Register:
-        return unobserved(self._registers.get(field, ()), context)
-
-    def put_register(self, field: str, register: Register) -> None:
-        if register:
-            self._registers[field] = register
-        else:
-            self._registers.pop(field, None)
+    def write(self, event: Event, operation: Set) -> None:
+        concurrent = unobserved(self._registers.get(operation.field, ()), event.context)
+        write = Write(event.timestamp, event.dot.origin, event.dot.seq, operation.value)
+        self._registers[operation.field] = written(concurrent, write)
 
     def additions(self, field: str, element: str) -> Additions:
         return self._sets.get(field, {}).get(element, ())
@@ -77,8 +71,8 @@ class MemoryCells:
             members.pop(element, None)
 
     def clear(self, context: VersionVector) -> None:
-        for field, register in list(self._registers.items()):
-            self.put_register(field, unobserved(register, context))
+        left = {field: unobserved(register, context) for field, register in self._registers.items()}
+        self._registers = {field: register for field, register in left.items() if register}
         for field, members in self._sets.items():
             for element, additions in list(members.items()):
                 self.put_additions(field, element, removed(additions, context))

@@ -10,7 +10,7 @@ in turn, so a region that is cut off from one peer is reached through another.
 import logging
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -24,6 +24,7 @@ from node.limits import (
     INTRODUCTION_S,
     LOGGED_MAX,
     MESSAGE_BYTES_LEAST,
+    PULLED_MESSAGES_MAX,
     READ_AT_ONCE,
     SLOW_CALL_S,
 )
@@ -149,7 +150,7 @@ class Gossip:
                 ours = self._digest(forks, pull=True)
                 return self._encode(Events(ours, transactions) if transactions else ours), True
             case Events(_, transactions):
-                applied = await self._apply(await _read(transactions))
+                applied = await self._apply([one async for some in _read(transactions) for one in some])
                 return self._encode(self._after(applied, forks)), True
             case Digest() | Refusal():
                 return self._encode(self._digest(forks)), True
@@ -232,10 +233,12 @@ class Gossip:
         if region_of(sender) in self._vectors or len(self._vectors) < ORIGINS_MAX - 1:
             self._vectors[region_of(sender)] = (sender, {origin: one.seq for origin, one in digest.heads.items()})
 
-    async def _apply(self, transactions: list[Arrived | LeftOut]) -> Applied:
-        """Have them applied, a turn's worth after the other."""
+    async def _apply(self, transactions: list[Arrived | LeftOut], submitted: trio.Event | None = None) -> Applied:
+        """Have them applied, a turn's worth after the other; `submitted` is set when the last waits for its turn."""
         events, left_out = 0, []
-        for turn in batched(transactions, ARRIVALS_PER_TURN):
+        for turn in (turns := list(batched(transactions, ARRIVALS_PER_TURN))):
+            if submitted is not None and turn is turns[-1]:
+                submitted.set()  # who waits for that runs after this turn is submitted
             size = sum(event.size for one in turn if isinstance(one, Arrived) for event in one.encoded)
             outcome = await self._do(Arrival(turn), size)
             if not isinstance(outcome, Applied):
@@ -244,6 +247,8 @@ class Gossip:
                 break
             events += outcome.events
             left_out += outcome.left_out
+        if submitted is not None:
+            submitted.set()
         self.withheld.note(left_out, self._clock.now_ms())
         for one in left_out:
             self._count(one.reason, one.detail, one.origin)
@@ -301,31 +306,41 @@ class Gossip:
         peer.retry_at = trio.current_time() + delay * self._entropy.uniform(0.5, 1.0)
 
     async def _pull(self, peer: Peer) -> None:
-        """Take in what the peer has more, message by message: while one is stored, the next is fetched."""
+        """Take in what the peer has more, message by message: while some are stored, the next is fetched and read."""
         fetched: list[Arrived | LeftOut] = []
         heads: Mapping[str, Claim] = claims(self._replica.mirror.heads)
-        applied = Applied(0, ())
+        room, in_order, stuck = trio.Semaphore(PULLED_MESSAGES_MAX), trio.Event(), False
+        in_order.set()
 
-        async def store(batch: list[Arrived | LeftOut], asked: trio.Event) -> None:
-            nonlocal applied
+        async def store(message: list[Arrived | LeftOut], asked: trio.Event, submitted: trio.Event) -> None:
+            nonlocal stuck
             await asked.wait()  # a turn stops this thread, and the peer would have nothing to do meanwhile
-            applied = await self._apply(batch)
+            applied = await self._apply(message, submitted)
+            # What could not be stored, others build on; what was held already, somebody else is sending.
+            stuck = stuck or bool(applied.left_out) or not applied.events
+            room.release()
 
-        while True:
-            storing, fetched, asked = fetched, [], trio.Event()
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(store, storing, asked)
+        async with trio.open_nursery() as nursery:
+            while not stuck:
+                asked = trio.Event()
+                if fetched:
+                    await room.acquire()
+                    await in_order.wait()
+                    in_order = trio.Event()
+                    nursery.start_soon(store, fetched, asked, in_order)
                 try:
-                    fetched = await self._fetch(peer, heads, asked)
-                    heads = heads_after(heads, [one for one in fetched if isinstance(one, Arrived)])
+                    fetched, heads = await self._fetch(peer, heads, asked)
                 except Unreachable:
                     return
-            if not fetched or (storing and (applied.left_out or not applied.events)):
-                break  # there is no more, or it builds on what could not be stored
+                if not fetched:
+                    break
         peer.wake.set()
 
-    async def _fetch(self, peer: Peer, heads: Mapping[str, Claim], asked: trio.Event) -> list[Arrived | LeftOut]:
-        """What the peer has beyond these heads, as much as one message holds; `asked` once it knows what we want.
+    async def _fetch(
+        self, peer: Peer, heads: Mapping[str, Claim], asked: trio.Event
+    ) -> tuple[list[Arrived | LeftOut], Mapping[str, Claim]]:
+        """What the peer has beyond these heads, as much as one message holds, and the heads with it; `asked` is set
+        once it knows what we want.
 
         Raises: Unreachable.
         """
@@ -333,7 +348,12 @@ class Gossip:
             received = await self._call(peer, Pull(self._digest(pull=True), heads, peer.byte_limit), asked.set)
         finally:
             asked.set()
-        return await _read(received.message.transactions) if isinstance(received.message, Events) else []
+        fetched: list[Arrived | LeftOut] = []
+        if isinstance(received.message, Events):
+            async for some in _read(received.message.transactions):
+                heads = heads_after(heads, some)
+                fetched += some
+        return fetched, heads
 
     async def _push(self, peer: Peer) -> None:
         """Send the peer what it lacks, message by message, as long as that moves it on."""
@@ -379,13 +399,11 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield batch
 
 
-async def _read(transactions: Iterable[Transaction]) -> list[Arrived | LeftOut]:
+async def _read(transactions: Iterable[Transaction]) -> AsyncIterator[list[Arrived | LeftOut]]:
     """Read what arrived, letting others have a turn now and then."""
-    read: list[Arrived | LeftOut] = []
     for some in batched(transactions, READ_AT_ONCE):
-        read += [decode_transaction(transaction) for transaction in some]
+        yield [decode_transaction(transaction) for transaction in some]
         await trio.lowlevel.checkpoint()
-    return read
 
 
 def _unmoved(before: Digest, after: Digest | None) -> bool:

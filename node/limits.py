@@ -67,6 +67,8 @@ PEER_CONNECTIONS_MAX = 64
 INTRODUCTION_S = 2.0
 """How long a node that starts waits to hear from its peers before it writes."""
 BACKOFF_MAX_S = 5.0
+PULLED_MESSAGES_MAX = 2
+"""Messages of a pull that are being stored while the next is fetched."""
 READ_AT_ONCE = 128
 """Transactions of a message that are read before others have a turn."""
 ARRIVALS_PER_TURN = 2_048

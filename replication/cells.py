@@ -13,8 +13,7 @@ import msgspec
 from crdt.event import Event
 from crdt.fold import fold
 from crdt.observed_remove_set import Additions, removed
-from crdt.operations import Add
-from crdt.register import Register
+from crdt.operations import Add, Set
 from crdt.version_vector import VersionVector, includes, join
 from replication import tables
 from replication.batch import Batch
@@ -30,8 +29,7 @@ class StoredCells(msgspec.Struct, gc=False):
     batch: Batch
     name: str
     row: StreamRow
-    concurrent: Callable[[str, VersionVector], Register]
-    put_register: Callable[[str, Register], None]
+    write: Callable[[Event, Set], None]
 
     def additions(self, field: str, element: str) -> Additions:
         number = self.row.field_numbers.get(field)
@@ -47,8 +45,7 @@ class StoredCells(msgspec.Struct, gc=False):
 
     def clear(self, context: VersionVector) -> None:
         row = self.row
-        for field in list(row.stored):
-            row.put_register(field, row.concurrent(field, context))
+        row.clear_registers(context)
         row.cleared = join(row.cleared, context)
         if row.sets:
             self.batch.purge(row.number, self.name)
@@ -77,4 +74,4 @@ class StoredCells(msgspec.Struct, gc=False):
 
 def fold_into(batch: Batch, name: str, row: StreamRow, event: Event) -> None:
     """Fold one event into its stream's cells."""
-    fold(StoredCells(batch, name, row, row.concurrent, row.put_register), event)
+    fold(StoredCells(batch, name, row, row.write), event)

@@ -12,7 +12,7 @@ there is no reorder buffer. Source: Demers et al. 1987, "Epidemic algorithms", s
 from collections.abc import Iterable, Iterator, Mapping
 
 from crdt.dot import Dot
-from replication.admission import Arrived, Transaction
+from replication.admission import Arrived, LeftOut, Transaction
 from replication.event import MARK_BYTES, Encoded, Header
 from replication.event_codec import decode_header
 from replication.limits import MESSAGE_TARGET_BYTES
@@ -52,13 +52,20 @@ def is_behind(theirs: Digest, heads: Mapping[str, Head]) -> bool:
     return any(origin not in theirs.heads or theirs.heads[origin].seq < head.seq for origin, head in heads.items())
 
 
-def heads_after(heads: Mapping[str, Claim], transactions: Iterable[Arrived]) -> dict[str, Claim]:
+def heads_after(heads: Mapping[str, Claim], transactions: Iterable[Arrived | LeftOut]) -> dict[str, Claim]:
     """The heads of who holds these, once it has taken the transactions too."""
-    after = dict(heads)
+    last: dict[str, Arrived] = {}
     for arrived in transactions:
-        header, known = arrived.headers[-1], after.get(arrived.first.origin)
-        if known is None or header.seq > known.seq:
-            after[header.origin] = Claim(header.seq, arrived.chains[-1])
+        if isinstance(arrived, Arrived):
+            header = arrived.headers[-1]
+            known = last.get(header.origin)
+            if known is None or header.seq > known.headers[-1].seq:
+                last[header.origin] = arrived
+    after = dict(heads)
+    for origin, arrived in last.items():
+        claim = Claim(arrived.headers[-1].seq, arrived.chains[-1])
+        if origin not in after or claim.seq > after[origin].seq:
+            after[origin] = claim
     return after
 
 

@@ -24,9 +24,10 @@ from typing import NamedTuple
 import msgspec
 
 from crdt.dot import Dot
+from crdt.event import Event
 from crdt.observed_remove_set import Additions
-from crdt.operations import JSON
-from crdt.register import Register, Write
+from crdt.operations import JSON, Set
+from crdt.register import Register, Write, written
 from crdt.version_vector import VersionVector
 from replication.event import Encoded, digest
 from replication.packing import pack, unpack_own
@@ -137,8 +138,22 @@ class StreamRow(msgspec.Struct, gc=False):
             for name, writes in self.stored.items()
         }
 
-    def concurrent(self, name: str, context: VersionVector) -> Register:
-        """One register's live writes that the context does not cover."""
+    def write(self, event: Event, operation: Set) -> None:
+        """Put the event's write beside those live writes of the register that its context does not cover."""
+        name, stored = operation.field, self.stored
+        origin, seq = event.dot
+        concurrent = self._concurrent(name, event.context) if name in stored else ()
+        if concurrent or len(stored.get(name, ())) > 1:
+            self._put_register(name, written(concurrent, Write(event.timestamp, origin, seq, operation.value)))
+        else:  # most often it is in place of the one that there was
+            stored[name] = [(event.timestamp, self.numbers.origin_number(origin), seq, operation.value)]
+
+    def clear_registers(self, context: VersionVector) -> None:
+        """Drop every register's live writes that the context covers."""
+        for name in list(self.stored):
+            self._put_register(name, self._concurrent(name, context))
+
+    def _concurrent(self, name: str, context: VersionVector) -> Register:
         left: list[Write] = []
         origin_of = self.numbers.origin
         for timestamp, number, seq, value in self.stored.get(name, ()):
@@ -147,15 +162,9 @@ class StreamRow(msgspec.Struct, gc=False):
                 left.append(Write(timestamp, origin, seq, value))
         return tuple(left)
 
-    def put_register(self, name: str, register: Register) -> None:
-        """Replace a register's live writes; without any, it is gone."""
+    def _put_register(self, name: str, register: Register) -> None:
         number, stored = self.numbers.origin_number, self.stored
-        before = stored.get(name, ())
-        if len(register) == 1 and len(before) < 2:  # most often
-            [(timestamp, origin, seq, value)] = register
-            stored[name] = [(timestamp, number(origin), seq, value)]
-            return
-        self.conflicts += (len(register) > 1) - (len(before) > 1)
+        self.conflicts += (len(register) > 1) - (len(stored.get(name, ())) > 1)
         if register:
             stored[name] = [(timestamp, number(origin), seq, value) for timestamp, origin, seq, value in register]
         else:

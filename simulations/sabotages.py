@@ -28,6 +28,7 @@ import replication.admission
 import replication.batch
 import replication.exchange
 import replication.replica
+import replication.tables
 import replication.write
 from crdt.dot import Dot
 from crdt.observed_remove_set import Additions
@@ -72,14 +73,14 @@ def _tie_by_arrival() -> list[Replacement]:
     def written(concurrent: Register, write: Write) -> Register:
         return tuple(sorted((write, *concurrent), key=lambda one: one.timestamp, reverse=True))
 
-    return [(crdt.fold, "written", written)]
+    return [(replication.tables, "written", written), (crdt.fold, "written", written)]
 
 
 def _loser_forgotten() -> list[Replacement]:
     def written(concurrent: Register, write: Write) -> Register:
         return (max((write, *concurrent), key=lambda one: one[:3]),)
 
-    return [(crdt.fold, "written", written)]
+    return [(replication.tables, "written", written), (crdt.fold, "written", written)]
 
 
 def _remove_without_context() -> list[Replacement]:
