@@ -239,7 +239,7 @@ class Gossip:
         for turn in (turns := list(batched(transactions, ARRIVALS_PER_TURN))):
             if submitted is not None and turn is turns[-1]:
                 submitted.set()  # who waits for that runs after this turn is submitted
-            size = sum(event.size for one in turn if isinstance(one, Arrived) for event in one.encoded)
+            size = sum(one.size for one in turn if isinstance(one, Arrived))
             outcome = await self._do(Arrival(turn), size)
             if not isinstance(outcome, Applied):
                 self._count("store", str(outcome))

@@ -25,7 +25,7 @@ from crdt.hybrid_clock import milliseconds
 from crdt.version_vector import includes
 from replication.batch import Batch
 from replication.errors import Malformed, TooManyOrigins
-from replication.event import MARK_BYTES, Body, Encoded, Header, genesis
+from replication.event import MARK_BYTES, Encoded, Entry, Header, genesis
 from replication.event_codec import checked_size, decode_body, decode_header
 from replication.limits import TRANSACTION_BYTES_MAX, TRANSACTION_EVENTS_MAX
 from replication.log import append
@@ -49,39 +49,35 @@ class LeftOut(Exception):
 
 
 class Arrived(msgspec.Struct, frozen=True, gc=False):
-    """A transaction as it was sent, read: right in itself, whatever this store holds."""
+    """A transaction as it was sent, read: right in itself, whatever this store holds. Units: `size` in bytes."""
 
-    encoded: Transaction
-    headers: tuple[Header, ...]
-    chains: tuple[bytes, ...]
-    bodies: tuple[Body | None, ...]
+    entries: tuple[Entry, ...]
+    size: int
 
     @property
     def first(self) -> Header:
-        return self.headers[0]
+        return self.entries[0].header
 
 
 def decode_transaction(transaction: Transaction) -> Arrived | LeftOut:
     """Read a transaction, and check what can be checked of it alone."""
-    headers: list[Header] = []
-    chains: list[bytes] = []
-    bodies: list[Body | None] = []
+    entries: list[Entry] = []
+    header: Header | None = None
     size = 0
     try:
         if not 1 <= len(transaction) <= TRANSACTION_EVENTS_MAX:
             raise Malformed(f"a transaction has 1 to {TRANSACTION_EVENTS_MAX} events")
-        for event in transaction:
-            size += checked_size(event)
+        for encoded in transaction:
+            size += checked_size(encoded)
             if size > TRANSACTION_BYTES_MAX:
                 raise Malformed(f"a transaction has at most {TRANSACTION_BYTES_MAX} bytes")
-            header = decode_header(event.header)
-            headers.append(header)
-            chains.append(event.chain)
-            bodies.append(decode_body(header, event.body))
-        _check_shape(headers, chains)
+            header = decode_header(encoded.header)
+            entries.append(Entry(header, encoded.chain, encoded, decode_body(header, encoded.body)))
+        _check_shape(entries)
     except Malformed as error:
-        return LeftOut(*(headers[0].dot if headers else ("", 0)), "malformed", str(error))
-    return Arrived(transaction, tuple(headers), tuple(chains), tuple(bodies))
+        first = entries[0].header if entries else header
+        return LeftOut(*(first.dot if first else ("", 0)), "malformed", str(error))
+    return Arrived(tuple(entries), size)
 
 
 def admit(batch: Batch, arrived: Arrived, cluster: str, max_drift_ms: int, now_ms: int) -> int:
@@ -90,51 +86,53 @@ def admit(batch: Batch, arrived: Arrived, cluster: str, max_drift_ms: int, now_m
     Raises: LeftOut, before anything was put.
     """
     first = arrived.first
-    if _is_held(batch, first, arrived.chains):
+    if _is_held(batch, arrived):
         return 0
     try:
         _check_follows(batch, first, cluster)
         timestamps = _check_seen(batch, first)
         _check_stamp(first, timestamps, max_drift_ms, now_ms)
-        _check_contexts(batch, arrived.headers)
+        _check_contexts(batch, arrived)
         batch.check_room_for(first.origin)
     except Malformed as error:
         raise LeftOut(first.origin, first.seq, "malformed", str(error)) from None
     except TooManyOrigins as error:
         raise LeftOut(first.origin, first.seq, "too-many-origins", str(error)) from None
-    for event in zip(arrived.headers, arrived.chains, arrived.encoded, arrived.bodies, strict=True):
-        append(batch, *event)
-    return len(arrived.headers)
+    for entry in arrived.entries:
+        append(batch, entry)
+    return len(arrived.entries)
 
 
-def _check_shape(headers: list[Header], chains: list[bytes]) -> None:
+def _check_shape(entries: list[Entry]) -> None:
     """Whole and in order: one origin and timestamp, consecutive seqs chained to each other, one event a stream."""
-    for place, header in enumerate(headers):
-        if header.index != place or header.count != len(headers):
+    for place, entry in enumerate(entries):
+        if entry.header.index != place or entry.header.count != len(entries):
             raise Malformed("a transaction is not whole, or not in order")
-    if len(headers) == 1:
+    if len(entries) == 1:
         return
-    if len({header.stream for header in headers}) != len(headers):
+    if len({entry.header.stream for entry in entries}) != len(entries):
         raise Malformed("a transaction has one event a stream")
-    for (before, chain), (header, _) in pairwise(zip(headers, chains, strict=True)):
+    for before, after in pairwise(entries):
+        one, header = before.header, after.header
         if header.seen:
             raise Malformed("only a transaction's first event names what was seen")
-        if (header.origin, header.seq, header.timestamp) != (before.origin, before.seq + 1, before.timestamp):
+        if (header.origin, header.seq, header.timestamp) != (one.origin, one.seq + 1, one.timestamp):
             raise Malformed("a transaction has one origin, one timestamp and consecutive seqs")
-        if header.previous != chain:
+        if header.previous != before.chain:
             raise Malformed("a transaction's chain is broken")
 
 
-def _is_held(batch: Batch, first: Header, chains: tuple[bytes, ...]) -> bool:
+def _is_held(batch: Batch, arrived: Arrived) -> bool:
     """Whether the store has this very transaction.
 
     Raises: LeftOut, where it has another one at these dots.
     """
+    first = arrived.first
     head = batch.heads.get(first.origin)
     if head is None or first.seq > head.seq:
         return False
-    for offset, chain in enumerate(chains):
-        dot = Dot(first.origin, first.seq + offset)
+    for entry in arrived.entries:
+        dot, chain = entry.header.dot, entry.chain
         held = batch.event(dot)
         if held is None or held.chain != chain:
             ours = held.chain.hex() if held else "nothing"
@@ -186,8 +184,9 @@ def _check_stamp(first: Header, seen: list[int], max_drift_ms: int, now_ms: int)
         raise LeftOut(first.origin, first.seq, "held-back", f"{detail} (limit {max_drift_ms})", due_ms)
 
 
-def _check_contexts(batch: Batch, headers: tuple[Header, ...]) -> None:
-    for header in headers:
+def _check_contexts(batch: Batch, arrived: Arrived) -> None:
+    for entry in arrived.entries:
+        header = entry.header
         row = batch.stream(header.stream) if header.context else None
         if header.context and not includes(row.vector if row else {}, header.context):
             detail = f"{header.dot} names events of {header.stream!r} that its writer cannot have seen"

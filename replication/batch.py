@@ -16,7 +16,7 @@ from crdt.dot import Dot
 from crdt.observed_remove_set import Additions, removed
 from replication import tables
 from replication.errors import TooManyOrigins
-from replication.event import Encoded, Header
+from replication.event import Entry
 from replication.limits import ORIGINS_MAX, PURGE_ROWS_MAX, REQUEST_KEPT_MS, REQUESTS_PURGED_PER_TURN
 from replication.snapshot import Snapshot
 from replication.store import Mirror, Store
@@ -143,18 +143,19 @@ class Batch(Snapshot):
         if origin not in self.heads and len(self.heads) >= ORIGINS_MAX:
             raise TooManyOrigins(f"the store knows {ORIGINS_MAX} origins and can take no event of {origin}")
 
-    def put_event(self, header: Header, chain: bytes, encoded: Encoded, stream: StreamRow) -> None:
+    def put_event(self, entry: Entry, stream: StreamRow) -> None:
         """Append one event to the log and to its stream's history; move its origin's head, and the vectors of
         everything above its stream.
         """
-        origin, seq, timestamp, mirror = header.origin, header.seq, header.timestamp, self.mirror
+        header, chain, mirror = entry.header, entry.chain, self.mirror
+        origin, seq, timestamp = header.origin, header.seq, header.timestamp
         head = mirror.heads.get(origin)
         number = head.number if head else len(mirror.heads)
         mirror.position = position = mirror.position + 1
         earlier = stream.vector.get(origin, 0)
         if head is None:
             self.numbers.add(number, origin)
-        self._log[tables.log_key(number, seq)] = tables.encode_log(position, earlier, chain, encoded)
+        self._log[tables.log_key(number, seq)] = tables.encode_log(position, earlier, chain, entry.encoded)
         self._history.append(tables.history_key(stream.number, timestamp, origin, seq))
         mirror.heads[origin] = Head(number, seq, chain, position, timestamp)
         self._changed_heads.add(origin)

@@ -109,6 +109,16 @@ class Encoded(msgspec.Struct, array_like=True, forbid_unknown_fields=True, froze
         return len(self.header) + len(self.body)
 
 
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """One event of a log: its bytes, what they say (`body` is None where this version cannot read it), and the chain
+    hash that it ends."""
+
+    header: Header
+    chain: bytes
+    encoded: Encoded
+    body: Body | None
+
+
 def digest(data: bytes) -> bytes:
     """BLAKE2b-128."""
     return blake2b(data, digest_size=HASH_BYTES).digest()

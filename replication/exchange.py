@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from crdt.dot import Dot
 from replication.admission import Arrived, LeftOut, Transaction
-from replication.event import MARK_BYTES, Encoded, Header
+from replication.event import MARK_BYTES, Encoded, Entry, Header
 from replication.event_codec import decode_header
 from replication.limits import MESSAGE_TARGET_BYTES
 from replication.messages import Claim, Digest, Fork
@@ -54,18 +54,17 @@ def is_behind(theirs: Digest, heads: Mapping[str, Head]) -> bool:
 
 def heads_after(heads: Mapping[str, Claim], transactions: Iterable[Arrived | LeftOut]) -> dict[str, Claim]:
     """The heads of who holds these, once it has taken the transactions too."""
-    last: dict[str, Arrived] = {}
+    last: dict[str, Entry] = {}
     for arrived in transactions:
         if isinstance(arrived, Arrived):
-            header = arrived.headers[-1]
-            known = last.get(header.origin)
-            if known is None or header.seq > known.headers[-1].seq:
-                last[header.origin] = arrived
+            entry = arrived.entries[-1]
+            known = last.get(entry.header.origin)
+            if known is None or entry.header.seq > known.header.seq:
+                last[entry.header.origin] = entry
     after = dict(heads)
-    for origin, arrived in last.items():
-        claim = Claim(arrived.headers[-1].seq, arrived.chains[-1])
-        if origin not in after or claim.seq > after[origin].seq:
-            after[origin] = claim
+    for origin, entry in last.items():
+        if origin not in after or entry.header.seq > after[origin].seq:
+            after[origin] = Claim(entry.header.seq, entry.chain)
     return after
 
 

@@ -4,24 +4,22 @@ from crdt.hybrid_clock import milliseconds
 from replication import tables
 from replication.batch import Batch
 from replication.cells import fold_into
-from replication.event import Body, Encoded, Header, meaning
+from replication.event import Body, Entry, Header, meaning
 from replication.tables import RequestRow
 
 
-def append(batch: Batch, header: Header, chain: bytes, encoded: Encoded, body: Body | None) -> None:
-    """Append an event whose predecessors, in its origin and its context, are held. Everything was checked.
-
-    Shape: `chain` is the hash of its header.
-    """
+def append(batch: Batch, entry: Entry) -> None:
+    """Append an event whose predecessors, in its origin and its context, are held. Everything was checked."""
+    header, body = entry.header, entry.body
     row = batch.stream_to_change(header.stream)
-    batch.put_event(header, chain, encoded, row)
+    batch.put_event(entry, row)
     event = meaning(header, body)
     if event is None:
         row.opaque = True
     elif not row.opaque:
         fold_into(batch, header.stream, row, event)
     row.vector[header.origin] = header.seq
-    row.size += encoded.size
+    row.size += entry.encoded.size
     if body is not None and (body.request is not None or body.source is not None) and header.index == 0:
         _note_request(batch, header, body)
 

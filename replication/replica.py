@@ -347,12 +347,12 @@ def _gather(batch: Batch, jobs: Sequence[Job]) -> None:
     """Read at once every row that the jobs will touch: streams, then the elements that those number."""
     changes = [(draft.stream, draft.operations) for job in jobs if isinstance(job, Command) for draft in job.drafts]
     changes += [
-        (header.stream, (body and body.operations) or ())
+        (entry.header.stream, (entry.body and entry.body.operations) or ())
         for job in jobs
         if isinstance(job, Arrival)
         for arrived in job.transactions
         if isinstance(arrived, Arrived)
-        for header, body in zip(arrived.headers, arrived.bodies, strict=True)
+        for entry in arrived.entries
     ]
     with_sets = batch.prefetch({stream for stream, _ in changes})
     keys: set[bytes] = set()

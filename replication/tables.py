@@ -310,8 +310,11 @@ def decode_purge(data: bytes) -> tuple[str, bytes]:
 
 
 def _flat(vector: dict[str, int], numbers: OriginNumbers) -> list[int]:
-    number = numbers.origin_number
-    return [place for origin, seq in vector.items() for place in (number(origin), seq)] if vector else []
+    flat: list[int] = []
+    for origin, seq in vector.items():
+        flat.append(numbers.origin_number(origin))
+        flat.append(seq)
+    return flat
 
 
 def _unflat(flat: list[int], numbers: OriginNumbers) -> dict[str, int]:

@@ -26,7 +26,7 @@ from replication.errors import (
     Unfoldable,
     UnknownStream,
 )
-from replication.event import FORMAT, MARK_BYTES, Body, Encoded, Header, Request, Seen, digest, genesis
+from replication.event import FORMAT, MARK_BYTES, Body, Encoded, Entry, Header, Request, Seen, digest, genesis
 from replication.event_codec import decode_body, decode_header, encode_body, encode_header
 from replication.limits import (
     EVENT_BYTES_MAX,
@@ -77,8 +77,8 @@ def write(batch: Batch, command: Command, writer: Writer, now_ms: int) -> Writte
     events = _encode(batch, command, plans, timestamp, writer)
     written: list[WrittenEvent] = []
     for event in events:
-        append(batch, event.header, event.chain, event.encoded, event.body)
-        written.append(_written(event.header, event.held))
+        append(batch, event.entry)
+        written.append(_written(event.entry.header, event.held))
     return Written(timestamp, tuple(written))
 
 
@@ -198,10 +198,7 @@ def _stamp(batch: Batch, writer: Writer, now_ms: int) -> int:
 class _New(msgspec.Struct, frozen=True, gc=False):
     """One event that may be appended. Shape: `held` is its stream's vector before it."""
 
-    header: Header
-    chain: bytes
-    encoded: Encoded
-    body: Body
+    entry: Entry
     held: dict[str, int]
 
 
@@ -233,7 +230,7 @@ def _encode(batch: Batch, command: Command, plans: list[_Plan], timestamp: int, 
         header_bytes = encode_header(header)
         previous = digest(header_bytes)
         size += _checked_size(len(header_bytes) + len(body_bytes), plan, body)
-        events.append(_New(header, previous, Encoded(header_bytes, body_bytes), body, plan.held))
+        events.append(_New(Entry(header, previous, Encoded(header_bytes, body_bytes), body), plan.held))
     if size > TRANSACTION_BYTES_MAX:
         raise TooLarge(f"the transaction has {size} bytes; at most {TRANSACTION_BYTES_MAX} are allowed")
     return events

@@ -46,7 +46,7 @@ from replication.admission import admit as admit_once
 from replication.batch import Batch
 from replication.cells import StoredCells, fold_into
 from replication.command import Command
-from replication.event import Header, meaning
+from replication.event import Entry, Header, meaning
 from replication.event_codec import decode_header
 from replication.exchange import lacking as lacking_in_full
 from replication.messages import Digest
@@ -110,10 +110,10 @@ def _purge_takes_all() -> list[Replacement]:
 def _no_clock_merge() -> list[Replacement]:
     real = Batch.put_event
 
-    def put_event(batch: Batch, header: Header, *rest: Any) -> None:
+    def put_event(batch: Batch, entry: Entry, *rest: Any) -> None:
         before = batch.mirror.clock
-        real(batch, header, *rest)
-        if header.origin != batch.mirror.origin:
+        real(batch, entry, *rest)
+        if entry.header.origin != batch.mirror.origin:
             batch.mirror.clock = before
 
     return [(Batch, "put_event", put_event)]
@@ -199,7 +199,7 @@ def _transaction_cut() -> list[Replacement]:
 
     return [
         (replication.exchange, "_transactions", transactions),
-        (replication.admission, "_check_shape", lambda headers, chains: None),
+        (replication.admission, "_check_shape", lambda entries: None),
         (replication.admission, "_check_follows", _follows_within),
         (replication.admission, "_check_stamp", lambda first, seen, max_drift_ms, now_ms: None),
     ]
@@ -245,10 +245,10 @@ def _applied_twice() -> list[Replacement]:
     def admit(batch: Batch, arrived: Arrived, *rest: Any) -> int:
         new = real(batch, arrived, *rest)
         if not new:
-            for header, body in zip(arrived.headers, arrived.bodies, strict=True):
-                event = meaning(header, body)
+            for entry in arrived.entries:
+                event, stream = meaning(entry.header, entry.body), entry.header.stream
                 if event is not None:
-                    fold_into(batch, header.stream, batch.stream_to_change(header.stream), event)
+                    fold_into(batch, stream, batch.stream_to_change(stream), event)
         return new
 
     return [(replication.replica, "admit", admit)]
