@@ -1,8 +1,8 @@
 """Gossip: push at commit, pull from a random peer now and then, answer those who call.
 
 A push sends a peer what it is known to lack, one message in flight a peer, so commits in between share the next
-one and each event normally crosses a link once. The jittered pull repairs whatever pushes missed; while one batch of
-it is stored the next is fetched, and the peer that gives does not push the same beside it. A peer that does not
+one and each event normally crosses a link once. The jittered pull repairs whatever pushes missed; while batches of
+it are stored the next is fetched, and the peer that gives does not push the same beside it. A peer that does not
 answer is left alone for a while that doubles, and given less at once. What arrives is committed and wakes the pushes
 in turn, so a region that is cut off from one peer is reached through another.
 """

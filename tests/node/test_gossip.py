@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from node.interface.status import describe
-from node.limits import MESSAGE_BYTES_LEAST
+from node.limits import MESSAGE_BYTES_LEAST, PULLED_MESSAGES_MAX
 from node.service import Node
 from node.transport import HttpTransport
 from replication import messages
@@ -349,6 +349,34 @@ async def test_nothing_is_stored_before_the_peer_knows_what_is_wanted_next(
             monkeypatch.setattr(Link, "call", slow)
             await until(lambda: same(us, eu))
             assert fetched_beyond > 1
+    for region in ("eu", "us"):
+        check_store(world.directory / region)
+
+
+async def test_messages_of_a_pull_are_stored_beside_each_other_and_in_order(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.gossip.ARRIVALS_PER_TURN", 2)
+    waiting, most = 0, 0
+    async with world.node("us") as us:
+        for number in range(60):
+            await write(us, f"s/{number % 7}", set={"n": "x" * 200, "m": number})
+        async with world.node("eu", "us", ready=False, message_bytes=2048) as eu:
+            submit = eu.gossip._submit
+
+            async def slow(jobs: Any, size: int) -> Any:
+                nonlocal waiting, most
+                waiting += 1
+                most = max(most, waiting)
+                outcomes = await submit(jobs, size)
+                await trio.sleep(0.01)
+                waiting -= 1
+                return outcomes
+
+            eu.gossip._submit = slow
+            await until(lambda: same(us, eu))
+            assert not eu.gossip.refusals
+    assert most == PULLED_MESSAGES_MAX
     for region in ("eu", "us"):
         check_store(world.directory / region)
 
