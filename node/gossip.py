@@ -321,11 +321,13 @@ class Gossip:
             room.release()
 
         async with trio.open_nursery() as nursery:
-            while not stuck:
+            while True:
                 asked = trio.Event()
                 if fetched:
                     await room.acquire()
                     await in_order.wait()
+                    if stuck:
+                        break
                     in_order = trio.Event()
                     nursery.start_soon(store, fetched, asked, in_order)
                 try:

@@ -110,8 +110,10 @@ class Encoded(msgspec.Struct, array_like=True, forbid_unknown_fields=True, froze
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """One event of a log: its bytes, what they say (`body` is None where this version cannot read it), and the chain
-    hash that it ends."""
+    """One event of a log, as bytes and read.
+
+    Shape: `chain` is the hash of its header. `body` is None where this version cannot read it.
+    """
 
     header: Header
     chain: bytes
