@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,29 @@ def test_a_store_serves_one_process_and_stops_on_a_signal(store: Path) -> None:
         serving.send_signal(signal.SIGTERM)
         _, errors = serving.communicate(timeout=5)
         assert (serving.returncode, errors) == (0, "")
+
+
+def test_a_benchmark_that_is_told_to_end_stops_its_servers_and_leaves_nothing(tmp_path: Path) -> None:
+    command = [*ATOLL, "bench", "write", "--data", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as measuring:
+        deadline = time.monotonic() + 60
+        while not (port := listening(tmp_path)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        measuring.send_signal(signal.SIGTERM)
+        measuring.communicate(timeout=20)
+    assert port
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((HOST, port))
+    assert (measuring.returncode, list(tmp_path.iterdir())) == (130, [])
+
+
+def listening(directory: Path) -> int | None:
+    """The port of a server that a benchmark in this directory has started, once it listens."""
+    for log in directory.glob("*/*/*.log"):
+        with suppress(ConnectionRefusedError):
+            socket.create_connection((HOST, int(log.stem))).close()
+            return int(log.stem)
+    return None
 
 
 def test_a_client_that_stops_reading_does_not_hold_the_shutdown(tmp_path: Path) -> None:
