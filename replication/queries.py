@@ -18,7 +18,7 @@ from crdt.version_vector import VersionVector, covers
 from replication import tables
 from replication.dots import walk_back
 from replication.errors import TooLarge, Unfoldable, UnknownStream
-from replication.event import Body, Header
+from replication.event import Entry
 from replication.event_codec import decode_body, decode_header
 from replication.limits import (
     ELEMENT_BYTES_MAX,
@@ -47,16 +47,6 @@ class StreamAnswer:
     live: dict[str, Register]
     sets: dict[str, tuple[str, ...]]
     large: dict[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class StoredEvent:
-    """One event of the log, decoded. Shape: `body` is None where this version cannot read it."""
-
-    header: Header
-    body: Body | None
-    chain: bytes
-    size: int
 
 
 def stream_row(snapshot: Snapshot, name: str) -> StreamRow:
@@ -205,10 +195,10 @@ def list_conflicts(snapshot: Snapshot, prefix: str, start: str, limit: int) -> t
 # --- the log
 
 
-def stored_event(row: LogRow) -> StoredEvent:
-    """A row of the log, decoded."""
+def read_entry(row: LogRow) -> Entry:
+    """A row of the log, read."""
     header = decode_header(row.encoded.header)
-    return StoredEvent(header, decode_body(header, row.encoded.body), row.chain, row.encoded.size)
+    return Entry(header, row.chain, row.encoded, decode_body(header, row.encoded.body))
 
 
 Order = tuple[int, str, int]
@@ -218,7 +208,7 @@ Order = tuple[int, str, int]
 BEGINNING: Order = (0, "", 0)
 
 
-def stream_log(snapshot: Snapshot, name: str, after: Order, limit: int) -> tuple[list[StoredEvent], Order | None]:
+def stream_log(snapshot: Snapshot, name: str, after: Order, limit: int) -> tuple[list[Entry], Order | None]:
     """Up to `limit` events of a stream by (timestamp, origin, seq), beyond `after`; and where the next page goes on.
 
     Raises: UnknownStream, where the stream never had events.
@@ -226,7 +216,7 @@ def stream_log(snapshot: Snapshot, name: str, after: Order, limit: int) -> tuple
     row = snapshot.stream(name)
     if row is None:
         raise UnknownStream(name, {})
-    page: list[StoredEvent] = []
+    page: list[Entry] = []
     timestamp, origin, seq = after
     start = tables.history_key(row.number, timestamp, origin, seq + 1)
     size = 0
@@ -235,17 +225,17 @@ def stream_log(snapshot: Snapshot, name: str, after: Order, limit: int) -> tuple
             return page, _order(page[-1])
         stored = snapshot.event(dot)
         assert stored is not None, f"{dot} is in a history and not in the log"
-        page.append(stored_event(stored))
-        size += page[-1].size
+        page.append(read_entry(stored))
+        size += page[-1].encoded.size
     return page, None
 
 
-def prefix_log(snapshot: Snapshot, prefix: str, after: Order, limit: int) -> tuple[list[StoredEvent], Order | None]:
+def prefix_log(snapshot: Snapshot, prefix: str, after: Order, limit: int) -> tuple[list[Entry], Order | None]:
     """As `stream_log`, for everything below a prefix. A transaction is never split between pages.
 
     Each origin's log is ordered by timestamp, so the logs are merged, each from a place found by bisection.
     """
-    page: list[StoredEvent] = []
+    page: list[Entry] = []
     merged = heapq.merge(*(_from_order(snapshot, origin, after) for origin in snapshot.heads), key=_order)
     reached, size = after, 0
     for looked_at, event in enumerate(merged):
@@ -255,36 +245,36 @@ def prefix_log(snapshot: Snapshot, prefix: str, after: Order, limit: int) -> tup
         reached = _order(event)
         if event.header.stream.startswith(prefix):
             page.append(event)
-            size += event.size
+            size += event.encoded.size
     return page, None
 
 
-def _order(event: StoredEvent) -> Order:
+def _order(event: Entry) -> Order:
     return (event.header.timestamp, event.header.origin, event.header.seq)
 
 
-def _from_order(snapshot: Snapshot, origin: str, after: Order) -> Iterator[StoredEvent]:
+def _from_order(snapshot: Snapshot, origin: str, after: Order) -> Iterator[Entry]:
     low, high = 1, snapshot.heads[origin].seq + 1
     while low < high:
         middle = (low + high) // 2
         row = snapshot.event(Dot(origin, middle))
         assert row is not None, f"{origin}.{middle} is below its head and not in the log"
-        if _order(stored_event(row)) <= after:
+        if _order(read_entry(row)) <= after:
             low = middle + 1
         else:
             high = middle
     for row in snapshot.log_from(origin, low):
-        yield stored_event(row)
+        yield read_entry(row)
 
 
-def changes(snapshot: Snapshot, name: str, after: VersionVector) -> Iterator[tuple[StoredEvent, bool]]:
+def changes(snapshot: Snapshot, name: str, after: VersionVector) -> Iterator[tuple[Entry, bool]]:
     """The events that `after` does not cover, in this node's arrival order; and whether each is of stream or prefix.
 
     Whoever reads on may remember all that passed as covered, and once it ends, everything held.
     """
     few = None if is_prefix(name) else _few_beyond(snapshot, name, after)
     for stored in missing(snapshot, after) if few is None else few:
-        event = stored_event(stored)
+        event = read_entry(stored)
         stream = event.header.stream
         yield event, name in (ROOT, stream) or name in ancestors(stream)
 

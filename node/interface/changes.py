@@ -24,8 +24,9 @@ from node.interface.request import Request
 from node.limits import EVENT_STREAM_ALIVE_S, WAIT_MAX_S
 from node.service import Node
 from replication.errors import Invalid
+from replication.event import Entry
 from replication.limits import PAGE_BYTES_MAX, PAGE_MAX, SCAN_ROWS_MAX
-from replication.queries import StoredEvent, changes
+from replication.queries import changes
 from replication.snapshot import Snapshot
 from replication.stream_name import check_name, is_prefix
 from replication.tokens import format_token, parse_scoped
@@ -43,7 +44,7 @@ class Page:
 
     covered: dict[str, int]
     reached: dict[str, int] = field(default_factory=dict)
-    events: list[StoredEvent] = field(default_factory=list)
+    events: list[Entry] = field(default_factory=list)
     more: bool = False
 
 
@@ -59,7 +60,7 @@ def read_page(snapshot: Snapshot, name: str, after: VersionVector, limit: int) -
         page.covered[header.origin] = header.seq
         if inside:
             page.events.append(event)
-            size += event.size
+            size += event.encoded.size
     if not page.more:
         page.covered = join(page.covered, snapshot.vector)
     page.reached = _reached(_state(snapshot, name), snapshot.vector, after, page)

@@ -12,8 +12,9 @@ from node.interface.problems import Problem
 from node.interface.reply import Reply
 from node.interface.request import Request
 from replication.errors import Invalid
+from replication.event import Entry
 from replication.origin import region_of
-from replication.queries import BEGINNING, Order, StoredEvent, prefix_log, stored_event, stream_log
+from replication.queries import BEGINNING, Order, prefix_log, read_entry, stream_log
 from replication.snapshot import Snapshot
 from replication.stream_name import is_prefix
 from replication.tokens import format_token, parse_dot
@@ -61,10 +62,10 @@ async def read_dot(request: Request) -> Reply:
         row = snapshot.event(dot)
     if row is None:
         raise Problem("unknown-dot", f"event {dot} is not held here")
-    return Reply(show_event(stored_event(row)))
+    return Reply(show_event(read_entry(row)))
 
 
-def show_event(event: StoredEvent, lost: list[str] | None = None) -> dict[str, Any]:
+def show_event(event: Entry, lost: list[str] | None = None) -> dict[str, Any]:
     """An event as it is answered, by whatever path it is read. Shape: `lost` names registers whose write lost."""
     header, body = event.header, event.body
     shown: dict[str, Any] = {

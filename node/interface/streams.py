@@ -25,9 +25,9 @@ from replication.queries import (
     contains,
     existing_row,
     page_set,
+    read_entry,
     resolve_past,
     resolve_stream,
-    stored_event,
 )
 from replication.snapshot import Snapshot
 from replication.stream_name import format_path
@@ -147,7 +147,7 @@ def show_conflicts(snapshot: Snapshot, live: Mapping[str, Register]) -> dict[str
         shown[field] = []
         for write in writes:
             row = snapshot.event(write.dot)
-            body = stored_event(row).body if row else None
+            body = read_entry(row).body if row else None
             shown[field].append(
                 {
                     "value": write.value,

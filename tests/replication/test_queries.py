@@ -15,10 +15,10 @@ from crdt.version_vector import covers
 from replication import queries
 from replication.command import Command, Draft
 from replication.errors import TooLarge, UnknownStream
+from replication.event import Entry
 from replication.queries import (
     BEGINNING,
     Order,
-    StoredEvent,
     changes,
     contains,
     existing_row,
@@ -57,7 +57,7 @@ def test_every_page_and_every_past_equal_the_definition(rng: random.Random, step
         assert logs[0] == logs[1] == logs[2]
 
 
-def _log(read: Callable[..., tuple[list[StoredEvent], Order | None]]) -> list[tuple[Order, str]]:
+def _log(read: Callable[..., tuple[list[Entry], Order | None]]) -> list[tuple[Order, str]]:
     found: list[tuple[Order, str]] = []
     after: Order | None = BEGINNING
     while after is not None:
