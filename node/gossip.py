@@ -150,7 +150,8 @@ class Gossip:
                 ours = self._digest(forks, pull=True)
                 return self._encode(Events(ours, transactions) if transactions else ours), True
             case Events(_, transactions):
-                applied = await self._apply([one async for some in _read(transactions) for one in some])
+                arrived = [one async for some in _read(transactions) for one in some]
+                applied = await self._apply(arrived, trio.Event())
                 return self._encode(self._after(applied, forks)), True
             case Digest() | Refusal():
                 return self._encode(self._digest(forks)), True
@@ -233,11 +234,11 @@ class Gossip:
         if region_of(sender) in self._vectors or len(self._vectors) < ORIGINS_MAX - 1:
             self._vectors[region_of(sender)] = (sender, {origin: one.seq for origin, one in digest.heads.items()})
 
-    async def _apply(self, transactions: list[Arrived | LeftOut], submitted: trio.Event | None = None) -> Applied:
+    async def _apply(self, transactions: list[Arrived | LeftOut], submitted: trio.Event) -> Applied:
         """Have them applied, a turn's worth after the other; `submitted` is set when the last waits for its turn."""
         events, left_out = 0, []
         for turn in (turns := list(batched(transactions, ARRIVALS_PER_TURN))):
-            if submitted is not None and turn is turns[-1]:
+            if turn is turns[-1]:
                 submitted.set()  # who waits for that runs after this turn is submitted
             size = sum(one.size for one in turn if isinstance(one, Arrived))
             outcome = await self._do(Arrival(turn), size)
@@ -247,8 +248,7 @@ class Gossip:
                 break
             events += outcome.events
             left_out += outcome.left_out
-        if submitted is not None:
-            submitted.set()
+        submitted.set()
         self.withheld.note(left_out, self._clock.now_ms())
         for one in left_out:
             self._count(one.reason, one.detail, one.origin)
