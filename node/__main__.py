@@ -6,9 +6,9 @@ import sys
 
 def main() -> None:
     """Run the command line. A command that is told to end does so as at Ctrl-C: what it has started is stopped."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     from node.commands.application import run
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run())
 
 
