@@ -39,56 +39,53 @@ def _address(element: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _users(state: State) -> Iterable[Row]:
-    if is_resource(state):
-        yield Row(state.name, _columns(state, USER_COLUMNS))
+def _users(state: State) -> list[Row]:
+    return [Row(state.name, _columns(state, USER_COLUMNS))] if is_resource(state) else []
 
 
-def _users_by_name(state: State) -> Iterable[Row]:
-    if is_resource(state) and state.text("userName"):
-        yield Row(state.text("userName"), _columns(state, USER_COLUMNS))
+def _users_by_name(state: State) -> list[Row]:
+    name = state.text("userName")
+    return [Row(name, _columns(state, USER_COLUMNS))] if name and is_resource(state) else []
 
 
-def _users_by_email(state: State) -> Iterable[Row]:
-    if is_resource(state):
-        for address in emails_of(state):
-            yield Row(address, _columns(state, USER_COLUMNS))
+def _users_by_email(state: State) -> list[Row]:
+    if "emails" not in state.sets or not is_resource(state):
+        return []
+    columns = _columns(state, USER_COLUMNS)
+    return [Row(address, columns) for address in emails_of(state)]
 
 
-def _by_external_id(state: State) -> Iterable[Row]:
-    if is_resource(state) and state.text("externalId"):
-        yield Row(state.text("externalId"))
+def _by_external_id(state: State) -> list[Row]:
+    external_id = state.text("externalId")
+    return [Row(external_id)] if external_id and is_resource(state) else []
 
 
-def _users_search(state: State) -> Iterable[Row]:
+def _users_search(state: State) -> list[Row]:
     """All of a user's names and addresses in one key, a line each."""
-    if is_resource(state):
-        values = map(state.registers.get, NAMES)
-        texts = {*(value for value in values if isinstance(value, str) and value), *emails_of(state)}
-        if texts:
-            yield Row("\n".join(sorted(texts)), _columns(state, USER_COLUMNS))
+    if not is_resource(state):
+        return []
+    texts = {value for value in map(state.registers.get, NAMES) if value and isinstance(value, str)}
+    texts.update(emails_of(state))
+    return [Row("\n".join(sorted(texts)), _columns(state, USER_COLUMNS))] if texts else []
 
 
-def _groups(state: State) -> Iterable[Row]:
-    if is_resource(state):
-        yield Row(state.name, {"groupName": state.text("displayName")})
+def _groups(state: State) -> list[Row]:
+    return [Row(state.name, {"groupName": state.text("displayName")})] if is_resource(state) else []
 
 
-def _groups_by_name(state: State) -> Iterable[Row]:
-    if is_resource(state) and state.text("displayName"):
-        yield Row(state.text("displayName"))
+def _groups_by_name(state: State) -> list[Row]:
+    name = state.text("displayName")
+    return [Row(name)] if name and is_resource(state) else []
 
 
-def _contested(state: State) -> Iterable[Row]:
+def _contested(state: State) -> list[Row]:
     """Claims of more than one: some of them may not hold any more, which whoever asks finds out."""
-    if len(state.sets.get(HOLDERS, ())) > 1:
-        yield Row(state.stream)
+    return [Row(state.stream)] if len(state.sets.get(HOLDERS, ())) > 1 else []
 
 
-def _strays(state: State) -> Iterable[Row]:
+def _strays(state: State) -> list[Row]:
     """Streams from which fields were split off: some may have been written there meanwhile, elsewhere."""
-    if MOVED_TO in state.registers:
-        yield Row(state.stream)
+    return [Row(state.stream)] if MOVED_TO in state.registers else []
 
 
 def _columns(state: State, names: tuple[str, ...]) -> dict[str, JSON]:

@@ -133,7 +133,9 @@ class Projection:
             if self._logged <= VIEW_FAILURES_LOGGED:
                 log.error("%s", failure)
             return []
-        return sorted({key_of(view, row.key) for row in rows}) if rows else []
+        if not rows:  # most often
+            return []
+        return sorted({key_of(view, row.key) for row in rows})
 
     # --- the first scan
 
