@@ -81,12 +81,21 @@ class Committer:
 
     Not after one that left everything out: two nodes that cannot take each other's events would wake each other
     for ever.
+    `on_idle` is called when nothing is to be done but to wait, for the disk or for more to write.
     """
 
-    def __init__(self, replica: Replica, clock: Clock, disk: Disk, on_commit: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        replica: Replica,
+        clock: Clock,
+        disk: Disk,
+        on_commit: Callable[[], None],
+        on_idle: Callable[[], None] = lambda: None,
+    ) -> None:
         self._replica = replica
         self._clock = clock
         self._on_commit = on_commit
+        self.idle = on_idle
         self._queue: deque[_Waiting] = deque()
         self._next: _Batch | None = None  # worked out, and not on its way yet
         self._committing: _Batch | None = None
@@ -102,9 +111,9 @@ class Committer:
         return len(self._queue) + (len(self._next.waiting) if self._next else 0)
 
     @property
-    def busy(self) -> bool:
-        """Whether more is being committed, or waits to be."""
-        return self._committing is not None or self.waiting > 0
+    def committing(self) -> bool:
+        """Whether a commit is on its way."""
+        return self._committing is not None
 
     async def submit(self, jobs: Sequence[Job], size: int = 0) -> list[Outcome]:
         """Do the jobs in one turn to come; what became of each. Units: `size` is about their bytes.

@@ -3,6 +3,9 @@
 A commit waits for the disk, so in production a thread of its own does it and trio goes on. A simulation commits in
 its own virtual time instead; everything above is the same code.
 
+A commit begins once nobody adds to it any more. Clients that were answered together ask again together: their next
+writes then share the next commit, and while the disk is waited for there is time for what can wait.
+
 Python runs one thread at a time, and LMDB lets go of that turn at every row it reads or writes. Were trio's thread
 busy meanwhile, each row would wait until that lets go too: a batch of a millisecond takes hundreds. So trio's thread
 stands still while rows are put, which costs it nothing, since only one of the two can run; and it runs on while the
@@ -17,6 +20,7 @@ from typing import Protocol
 
 import trio
 
+from node.limits import GATHER_S, IDLE_S, QUIET_ROUNDS, QUIET_S
 from node.views.index import Index
 from replication.store import Store
 
@@ -31,6 +35,9 @@ class Work(Protocol):
 
     def next_commit(self) -> Generator[None, None, None] | None:
         """The next commit, to be done in one thread: it stops once, when only the disk is to be waited for."""
+
+    def idle(self) -> None:
+        """Nothing is to be done but to wait, for the disk or for more to write: a good moment for what can wait."""
 
     def hand_back(self) -> None:
         """Tell those who wait for it that the commit is done."""
@@ -78,61 +85,82 @@ class _WriterThread:
     def __init__(self, work: Work) -> None:
         self._work = work
         self._commit: Generator[None, None, None] | None = None
+        self._closing = False
+        self._calls, self._called_at = 0, 0.0
+        self._woken, self._ended = trio.Event(), trio.Event()
         self._token = trio.lowlevel.current_trio_token()
-        self._due = self._ended = False
-        self._idle = trio.Event()
-        self._idle.set()
         self._go, self._put = threading.Lock(), threading.Lock()
         self._go.acquire()
         self._put.acquire()
-        self._thread = threading.Thread(target=self._run, name="atoll-writer", daemon=True)
+        self._thread = threading.Thread(target=self._run_thread, name="atoll-writer", daemon=True)
         self._thread.start()
+        trio.lowlevel.spawn_system_task(self._run, name="atoll-writer")
 
     def wake(self) -> None:
-        """Go on soon: after whoever can run now, and may have more to write, has run."""
-        if not self._due:
-            self._due = True
-            self._token.run_sync_soon(self._begin)
+        self._calls += 1
+        self._called_at = trio.current_time()
+        self._woken.set()
 
     async def close(self) -> None:
-        while self._due or self._commit is not None:
-            await self._idle.wait()
-        self._ended = True
+        self._closing = True
+        self._woken.set()
+        await self._ended.wait()
         self._go.release()
         await trio.to_thread.run_sync(self._thread.join)
 
-    def _begin(self) -> None:
-        self._due = False
-        if self._commit is not None:
+    async def _run(self) -> None:
+        while True:
+            await self._gather()
+            self._woken = trio.Event()
+            self._commit = self._work.next_commit()
+            if self._commit is not None:
+                await self._see_through()
+            elif self._closing:
+                self._ended.set()
+                return
+            else:
+                with trio.move_on_after(IDLE_S) as soon:
+                    await self._woken.wait()
+                if soon.cancelled_caught:
+                    self._work.idle()
+                    await self._woken.wait()
+
+    async def _gather(self) -> None:
+        """Let whoever can run add to the next commit, until for a moment nobody has."""
+        latest = trio.current_time() + GATHER_S
+        quiet = 0
+        while quiet < QUIET_ROUNDS and self._called_at + QUIET_S > (now := trio.current_time()) and now < latest:
+            calls = self._calls
+            await trio.lowlevel.checkpoint()
+            quiet = quiet + 1 if calls == self._calls else 0
+
+    async def _see_through(self) -> None:
+        """Do the commit; what comes meanwhile is worked out as it comes, after whoever can run has run."""
+        self._go.release()
+        self._put.acquire()
+        self._work.idle()
+        await self._woken.wait()
+        while self._commit is not None:
+            self._woken = trio.Event()
             self._work.work_out()
-        else:
-            self._idle = trio.Event()
-            self._go_on()
+            await self._woken.wait()
 
-    def _go_on(self) -> None:
-        self._commit = self._work.next_commit()
-        if self._commit is None:
-            self._idle.set()
-        else:
-            self._go.release()
-            self._put.acquire()
+    def _hand_back(self) -> None:
+        self._commit = None
+        self._work.hand_back()
+        self._woken.set()
 
-    def _run(self) -> None:
+    def _run_thread(self) -> None:
         while True:
             self._go.acquire()
-            if self._ended:
+            if self._commit is None:
                 return
-            assert self._commit is not None
             try:
                 next(self._commit, None)
             finally:
                 self._put.release()
             next(self._commit, None)
             try:
-                self._token.run_sync_soon(self._done)
+                self._token.run_sync_soon(self._hand_back)
             except trio.RunFinishedError:
                 log.warning("the node ended before outcomes could be handed back")
-
-    def _done(self) -> None:
-        self._work.hand_back()
-        self._go_on()

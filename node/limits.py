@@ -84,7 +84,9 @@ LOGGED_MAX = 1_000
 VIEW_EVENTS_A_PIECE = 64
 """Events that views follow at once; whoever else wants to run does so between two pieces."""
 VIEW_GATHER_S = 0.01
-"""How long views let events gather that nobody waits to see in them."""
+"""How long views wait for a moment in which no write wants to be worked on, where nobody waits for what they show."""
+VIEW_BEHIND_MAX = 8 * VIEW_EVENTS_A_PIECE
+"""Events that may wait for such a moment."""
 VIEW_BULK_EVENTS = 512
 """A commit of so many is bulk: a node that catches up with a peer, or a stream of writes."""
 VIEW_BULK_S = 0.25
@@ -100,6 +102,15 @@ VIEW_KEY_CHARACTERS_MAX = 512
 VIEW_FAILURES_LOGGED = 100
 VIEW_RETRY_S = 1.0
 """How long views pause after what they cannot help, such as a full disk."""
+
+# The writer
+QUIET_ROUNDS = 2
+QUIET_S = 0.0003
+"""A commit begins once nobody has added to it for so many rounds of trio's loop, or for so long."""
+GATHER_S = 0.005
+"""How long it is added to at most."""
+IDLE_S = 0.001
+"""For how long nobody writes before what can wait has its turn: clients that were just answered may ask again."""
 
 # The process
 LOCK_WAIT_S = 0.0005

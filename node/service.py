@@ -20,7 +20,15 @@ from node.configuration import Configuration
 from node.directory.builtin_views import BUILTIN
 from node.disk import Disk, LocalDisk
 from node.gossip import Gossip
-from node.limits import VIEW_BULK_EVENTS, VIEW_BULK_S, VIEW_GATHER_S, VIEW_PAUSE_S, VIEW_RETRY_S
+from node.limits import (
+    VIEW_BEHIND_MAX,
+    VIEW_BULK_EVENTS,
+    VIEW_BULK_S,
+    VIEW_EVENTS_A_PIECE,
+    VIEW_GATHER_S,
+    VIEW_PAUSE_S,
+    VIEW_RETRY_S,
+)
 from node.seams import Clock, Transport
 from node.views.loading import load_views
 from node.views.view import View
@@ -73,7 +81,7 @@ class Node:
         self._position = replica.mirror.position
         self._bulk_until = -math.inf
         self._lost_after: Mapping[str, int] = configuration.lost_after
-        self._committer = Committer(replica, clock, disk, self._committed)
+        self._committer = Committer(replica, clock, disk, self._committed, self._idle)
         self.gossip = Gossip(
             replica,
             self._committer.submit,
@@ -153,9 +161,8 @@ class Node:
     async def follow_with_views(self) -> None:
         """Have the views follow the log, piece by piece, until cancelled.
 
-        A piece costs almost the same for one event as for many. So while writes go on, events gather for one, unless
-        one's worth waits already. While they come in bulk, views follow at a fraction of their speed: whoever sends
-        them waits for streams.
+        While writes go on, views follow when the disk is waited for, unless they fall far behind. While events come
+        in bulk, views follow at a fraction of their speed: whoever sends them waits for streams.
         """
         while True:
             changed = self._changed
@@ -169,10 +176,10 @@ class Node:
                 await changed.wait()
             if trio.current_time() < self._bulk_until:
                 await self.views.stand_back(VIEW_PAUSE_S)
-            elif self._committer.busy and not self.views.has_a_piece:
-                await self.views.stand_back(VIEW_GATHER_S)
-            else:
+            elif self.views.are_behind(VIEW_EVENTS_A_PIECE if self._committer.committing else VIEW_BEHIND_MAX):
                 await trio.lowlevel.checkpoint()
+            else:
+                await self.views.stand_back(VIEW_GATHER_S)
 
     def _committed(self) -> None:
         position = self.replica.mirror.position
@@ -181,6 +188,10 @@ class Node:
         self._position = position
         self.wake()
         self.gossip.committed()
+
+    def _idle(self) -> None:
+        if trio.current_time() >= self._bulk_until:
+            self.views.go_ahead()
 
     def wake(self) -> None:
         """Have whoever waits for a change look again."""

@@ -10,6 +10,7 @@ from typing import Any
 import trio
 
 from node.configuration import configure
+from node.disk import Disk
 from node.seams import Unreachable
 from node.service import Node, run_node
 from replication import messages
@@ -65,14 +66,17 @@ class World:
     clock: TestClock = field(default_factory=TestClock)
 
     @asynccontextmanager
-    async def node(self, region: str, *peers: str, ready: bool = True, **options: Any) -> AsyncIterator[Node]:
+    async def node(
+        self, region: str, *peers: str, ready: bool = True, disk: Disk | None = None, **options: Any
+    ) -> AsyncIterator[Node]:
         data = options.pop("data", region)
         configuration = configure(
             {"region": region, "data": str(self.directory / data), "peers": [f"http://{peer}" for peer in peers],
              "gossip_interval_ms": 20, **options}
         )  # fmt: skip
         entropy = random.Random(f"{data}{len(self.network.calls)}")
-        async with run_node(configuration, self.clock, self.network.link(f"http://{data}"), entropy) as node:
+        link = self.network.link(f"http://{data}")
+        async with run_node(configuration, self.clock, link, entropy, disk) as node:
             self.network.nodes[f"http://{data}"] = node
             try:
                 if ready:

@@ -18,7 +18,6 @@ import trio
 
 from crdt.version_vector import VersionVector, includes
 from node.limits import (
-    VIEW_EVENTS_A_PIECE,
     VIEW_PIECES_A_COMMIT,
     WAIT_DEFAULT_S,
 )
@@ -180,12 +179,11 @@ class Views:
             self._progress = trio.Event()
         return worked
 
-    @property
-    def has_a_piece(self) -> bool:
-        """Whether as much waits as is done at once: streams to scan, or that many events."""
-        enough = self._replica.mirror.position - VIEW_EVENTS_A_PIECE
+    def are_behind(self, events: int) -> bool:
+        """Whether as many events wait to be taken in, or streams to be scanned, or a build to serve."""
+        enough = self._replica.mirror.position - events
         return any(
-            build.scanning is not None or build.position <= enough
+            build.scanning is not None or build.position <= enough or (build.switch and not build.serving)
             for build in self._builds
             if (build.view, build.version) in self._views
         )
@@ -196,6 +194,10 @@ class Views:
             self._asked = trio.Event()
             with trio.move_on_after(seconds):
                 await self._asked.wait()
+
+    def go_ahead(self) -> None:
+        """Stand back no longer."""
+        self._asked.set()
 
     def _groups(self) -> list[list[Build]]:
         """Builds that stand at the same place; what serves first, and what has come least far last."""
@@ -345,7 +347,7 @@ class Views:
                     shown = False
                 if shown:
                     return
-                self._asked.set()
+                self.go_ahead()
                 await self._progress.wait()
         held = self.serving(name)[1].vector
         if not includes(held, vector):

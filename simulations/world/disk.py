@@ -180,10 +180,12 @@ class InlineWriter:
                     worked_out_ms, self._worked_out_ms = max(self._worked_out_ms, self._clock_ms()), 0
                     with closing(commit):
                         next(commit, None)
+                        self._work.idle()
                         await self._wait_for_the_disk()
                         next(commit, None)
                     self._after_commit(worked_out_ms)
                     self._work.hand_back()
+                self._work.idle()
                 await self._woken.wait()
                 self._woken = trio.Event()
         except Crash:

@@ -1,6 +1,5 @@
 """Group commit, with the disk in the test's hand: what is worked out while a commit is on its way."""
 
-from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,49 +8,14 @@ import lmdb
 import pytest
 
 from node.committer import Committer, Overloaded, TurnFailed
-from node.disk import LocalDisk, Work, Writer
 from replication import replica as replica_module
 from replication.batch import Batch
 from replication.command import Command, Draft, Written
 from replication.errors import StoreFailed, StoreFull
 from replication.replica import NewIncarnation, Outcome, Replica
 from replication.store import Store
+from tests.disk_by_hand import DiskByHand
 from tests.helpers import NOW, check_store, operations
-
-
-class DiskByHand(LocalDisk):
-    """Commits when it is told to. What wakes it has what waits worked out at once, while a commit is on its way."""
-
-    def __init__(self) -> None:
-        self.steps: Generator[None, None, None] | None = None
-
-    def start_writer(self, work: Work) -> Writer:
-        self.work = work
-        return self
-
-    def wake(self) -> None:
-        if self.steps is not None:
-            self.work.work_out()
-
-    def begin(self) -> None:
-        """Put the next commit's rows."""
-        self.steps = self.work.next_commit()
-        assert self.steps is not None
-        next(self.steps, None)
-
-    def end(self) -> None:
-        """Have the disk keep them."""
-        assert self.steps is not None
-        next(self.steps, None)
-        self.work.hand_back()
-        self.steps = None
-
-    async def close(self) -> None:
-        """Do what is left."""
-        while (steps := self.work.next_commit()) is not None:
-            for _ in steps:
-                pass
-            self.work.hand_back()
 
 
 class Clock:
@@ -112,11 +76,11 @@ async def test_what_comes_while_a_commit_is_on_its_way_is_worked_out_on_it_and_t
     eu.disk.end()
     assert (eu.seqs(), eu.commits) == ({"a": 1}, 1)
     eu.disk.begin()
-    assert (eu.seqs(), eu.committer.waiting, eu.committer.busy) == ({"a": 1}, 0, True)
+    assert (eu.seqs(), eu.committer.waiting, eu.committer.committing) == ({"a": 1}, 0, True)
     eu.disk.end()
     assert eu.seqs() == {"a": 1, "b": 2}
     assert list(eu.told) == ["a", "b", "c"]
-    assert not eu.committer.busy
+    assert not eu.committer.committing
 
 
 async def test_a_full_disk_refuses_its_commit_and_what_was_worked_out_on_it_is_done_anew(eu: Committing) -> None:

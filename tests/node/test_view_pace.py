@@ -1,6 +1,6 @@
-"""When views follow the log: at once where somebody waits for them, and after everything else where nobody does."""
+"""When views follow the log: at once where somebody waits for them, else while only the disk is waited for."""
 
-from functools import partial
+from collections.abc import AsyncIterator
 
 import pytest
 import trio
@@ -9,8 +9,10 @@ import trio.testing
 from crdt.version_vector import includes
 from node import committer, service
 from node.limits import VIEW_EVENTS_A_PIECE
+from node.service import Node
 from replication.command import Command, Draft
 from replication.replica import Outcome
+from tests.disk_by_hand import DiskByHand
 from tests.gossiping import World, same, until, write
 from tests.helpers import operations
 
@@ -32,27 +34,59 @@ async def test_views_stand_back_while_events_come_in_bulk_until_somebody_waits_f
                 assert includes(node.views.serving("users")[1].vector, us.replica.vector)
 
 
-async def test_views_let_writes_gather_while_more_wait_and_not_otherwise(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(service, "VIEW_GATHER_S", 60.0)
-    monkeypatch.setattr(committer, "BATCH_COMMANDS_MAX", 1)
-    async with world.node("us") as us:
-
-        def shown() -> bool:
-            return includes(us.views.serving("users")[1].vector, us.replica.vector)
-
-        for number in range(5):
-            await trio.testing.wait_all_tasks_blocked()  # so that the write before is over for the views too
-            await write(us, f"users/{number}", set={"userName": f"u{number}"})
-            await until(shown)
-        async with trio.open_nursery() as nursery:
-            for number in range(20):
-                nursery.start_soon(partial(write, us, f"users/{number}", set={"n": number}))
+@pytest.fixture
+async def by_hand(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Node, DiskByHand]]:
+    """A node that commits when it is told to, and whose views wait for a good moment as long as it takes."""
+    disk = DiskByHand()
+    async with world.node("us", disk=disk) as us:
+        await until(lambda: all(build.serving for _, build in us.views.builds()))
         await trio.sleep(0.1)
-        assert not shown()
-        with trio.fail_after(10):
-            await us.views.wait_for("users", us.replica.vector, 60)
+        monkeypatch.setattr(service, "VIEW_GATHER_S", 60.0)
+        yield us, disk
+
+
+def commit(node: Node, disk: DiskByHand, first: int, events: int = 1) -> None:
+    node.enqueue(
+        [Command((Draft(f"users/{first + n}", operations(set={"n": n})),)) for n in range(events)], 0, lambda _: None
+    )
+    disk.begin()
+
+
+def followed(node: Node) -> int:
+    return node.views.serving("users")[1].position
+
+
+async def test_views_follow_while_the_disk_is_waited_for(by_hand: tuple[Node, DiskByHand]) -> None:
+    us, disk = by_hand
+    for number in range(3):
+        commit(us, disk, number)
+        await trio.testing.wait_all_tasks_blocked()
+        assert followed(us) == number
+        disk.end()
+        await trio.testing.wait_all_tasks_blocked()
+        assert followed(us) == number
+    with trio.fail_after(10):
+        await us.views.wait_for("users", us.replica.vector, 60)
+    assert followed(us) == 3
+
+
+async def test_views_wait_no_longer_for_the_disk_where_they_are_far_behind(by_hand: tuple[Node, DiskByHand]) -> None:
+    us, disk = by_hand
+    for number in range(9):
+        commit(us, disk, number * VIEW_EVENTS_A_PIECE, VIEW_EVENTS_A_PIECE)
+        disk.end()
+    await trio.testing.wait_all_tasks_blocked()
+    assert followed(us) == 2 * VIEW_EVENTS_A_PIECE
+    commit(us, disk, 0)
+    await trio.testing.wait_all_tasks_blocked()
+    assert 8 * VIEW_EVENTS_A_PIECE < followed(us) <= 9 * VIEW_EVENTS_A_PIECE
+
+
+async def test_a_write_that_stands_alone_shows_soon(world: World) -> None:
+    async with world.node("us") as us:
+        await until(lambda: all(build.serving for _, build in us.views.builds()))
+        await write(us, "users/1", set={"userName": "u"})
+        await until(lambda: followed(us) == 1)
 
 
 async def test_views_do_not_let_more_gather_than_they_follow_at_once(
