@@ -81,7 +81,7 @@ class Committer:
 
     Not after one that left everything out: two nodes that cannot take each other's events would wake each other
     for ever.
-    `on_idle` is called when nothing is to be done but to wait, for the disk or for more to write.
+    `on_idle` is called when only the disk is waited for.
     """
 
     def __init__(

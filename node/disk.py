@@ -20,7 +20,7 @@ from typing import Protocol
 
 import trio
 
-from node.limits import GATHER_S, IDLE_S, QUIET_ROUNDS, QUIET_S
+from node.limits import GATHER_S, QUIET_ROUNDS, QUIET_S
 from node.views.index import Index
 from replication.store import Store
 
@@ -37,7 +37,7 @@ class Work(Protocol):
         """The next commit, to be done in one thread: it stops once, when only the disk is to be waited for."""
 
     def idle(self) -> None:
-        """Nothing is to be done but to wait, for the disk or for more to write: a good moment for what can wait."""
+        """Only the disk is waited for: a good moment for what can wait."""
 
     def hand_back(self) -> None:
         """Tell those who wait for it that the commit is done."""
@@ -119,11 +119,7 @@ class _WriterThread:
                 self._ended.set()
                 return
             else:
-                with trio.move_on_after(IDLE_S) as soon:
-                    await self._woken.wait()
-                if soon.cancelled_caught:
-                    self._work.idle()
-                    await self._woken.wait()
+                await self._woken.wait()
 
     async def _gather(self) -> None:
         """Let whoever can run add to the next commit, until for a moment nobody has."""

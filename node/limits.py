@@ -109,8 +109,6 @@ QUIET_S = 0.0003
 """A commit begins once nobody has added to it for so many rounds of trio's loop, or for so long."""
 GATHER_S = 0.005
 """How long it is added to at most."""
-IDLE_S = 0.001
-"""For how long nobody writes before what can wait has its turn: clients that were just answered may ask again."""
 
 # The process
 LOCK_WAIT_S = 0.0005

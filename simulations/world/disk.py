@@ -185,7 +185,6 @@ class InlineWriter:
                         next(commit, None)
                     self._after_commit(worked_out_ms)
                     self._work.hand_back()
-                self._work.idle()
                 await self._woken.wait()
                 self._woken = trio.Event()
         except Crash:
