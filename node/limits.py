@@ -83,8 +83,8 @@ LOGGED_MAX = 1_000
 # Views
 VIEW_EVENTS_A_PIECE = 64
 """Events that views follow at once; whoever else wants to run does so between two pieces."""
-VIEW_GATHER_S = 0.01
-"""How long views wait for a moment in which no write wants to be worked on, where nobody waits for what they show."""
+VIEW_GATHER_S = 0.005
+"""How long views wait for more events and a good moment to follow them, where nobody waits for what they show."""
 VIEW_BEHIND_MAX = 8 * VIEW_EVENTS_A_PIECE
 """Events that may wait for such a moment."""
 VIEW_BULK_EVENTS = 512

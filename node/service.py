@@ -81,7 +81,7 @@ class Node:
         self._position = replica.mirror.position
         self._bulk_until = -math.inf
         self._lost_after: Mapping[str, int] = configuration.lost_after
-        self._committer = Committer(replica, clock, disk, self._committed, self._idle)
+        self._committer = Committer(replica, clock, disk, self._committed, self.views.go_ahead)
         self.gossip = Gossip(
             replica,
             self._committer.submit,
@@ -161,8 +161,8 @@ class Node:
     async def follow_with_views(self) -> None:
         """Have the views follow the log, piece by piece, until cancelled.
 
-        While writes go on, views follow when the disk is waited for, unless they fall far behind. While events come
-        in bulk, views follow at a fraction of their speed: whoever sends them waits for streams.
+        While writes go on, they follow when the disk is waited for, unless they fall far behind, else soon after. While
+        events come in bulk, they follow at a fraction of their speed: whoever sends them waits for streams.
         """
         while True:
             changed = self._changed
@@ -179,7 +179,8 @@ class Node:
             elif self.views.are_behind(VIEW_EVENTS_A_PIECE if self._committer.committing else VIEW_BEHIND_MAX):
                 await trio.lowlevel.checkpoint()
             else:
-                await self.views.stand_back(VIEW_GATHER_S)
+                while not await self.views.stand_back(VIEW_GATHER_S) and self._committer.waiting:
+                    pass
 
     def _committed(self) -> None:
         position = self.replica.mirror.position
@@ -188,10 +189,6 @@ class Node:
         self._position = position
         self.wake()
         self.gossip.committed()
-
-    def _idle(self) -> None:
-        if trio.current_time() >= self._bulk_until:
-            self.views.go_ahead()
 
     def wake(self) -> None:
         """Have whoever waits for a change look again."""

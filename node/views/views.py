@@ -188,12 +188,17 @@ class Views:
             if (build.view, build.version) in self._views
         )
 
-    async def stand_back(self, seconds: float) -> None:
-        """Let everything else go first for so long, unless somebody waits for what the views will show."""
-        if self._progress.statistics().tasks_waiting == 0:
-            self._asked = trio.Event()
-            with trio.move_on_after(seconds):
-                await self._asked.wait()
+    async def stand_back(self, seconds: float) -> bool:
+        """Let everything else go first for so long, unless somebody waits for what the views will show.
+
+        Whether they are to go ahead before that.
+        """
+        if self._progress.statistics().tasks_waiting:
+            return True
+        self._asked = trio.Event()
+        with trio.move_on_after(seconds):
+            await self._asked.wait()
+        return self._asked.is_set()
 
     def go_ahead(self) -> None:
         """Stand back no longer."""
