@@ -161,8 +161,8 @@ class Node:
     async def follow_with_views(self) -> None:
         """Have the views follow the log, piece by piece, until cancelled.
 
-        While writes go on, they follow when the disk is waited for, unless they fall far behind, else soon after. While
-        events come in bulk, they follow at a fraction of their speed: whoever sends them waits for streams.
+        While writes go on they follow when the disk is waited for, unless they fall far behind; else soon after.
+        While events come in bulk they go slowly: whoever sends them waits for streams.
         """
         while True:
             changed = self._changed
