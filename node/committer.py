@@ -1,7 +1,7 @@
 """Group commit: jobs that wait together share one turn, one LMDB transaction and one sync of the disk.
 
-The writer (`node.disk`) asks for commit after commit. While one is on its way to the disk, the next turn is worked
-out with what comes in; so the batch adapts to the load and no job waits for a timer. Where a commit comes to nothing,
+The writer (`node.disk`) asks for commit after commit, each once nobody adds to it: so the batch adapts to the load.
+While one is on its way to the disk, the next turn is worked out with what comes in. Where a commit comes to nothing,
 what was worked out on it is worked out again. Between jobs the commits clear away what deletes left behind.
 
 All is done in trio's thread, but for the commits' steps.
