@@ -80,8 +80,7 @@ class Committer:
     """The one writer of a replica. `on_commit` is called in trio's thread after every turn that appended events.
 
     Not after one that left everything out: two nodes that cannot take each other's events would wake each other
-    for ever.
-    `on_idle` is called when only the disk is waited for.
+    for ever. `on_idle` is called when only the disk is waited for.
     """
 
     def __init__(
@@ -90,12 +89,12 @@ class Committer:
         clock: Clock,
         disk: Disk,
         on_commit: Callable[[], None],
-        on_idle: Callable[[], None] = lambda: None,
+        on_idle: Callable[[], None],
     ) -> None:
         self._replica = replica
         self._clock = clock
         self._on_commit = on_commit
-        self.idle = on_idle
+        self.idle = on_idle  # the writer calls it
         self._queue: deque[_Waiting] = deque()
         self._next: _Batch | None = None  # worked out, and not on its way yet
         self._committing: _Batch | None = None

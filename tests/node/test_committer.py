@@ -31,10 +31,13 @@ class Committing:
         self.disk = DiskByHand()
         self.commits = 0
         self.told: dict[str, Outcome] = {}
-        self.committer = Committer(self.replica, Clock(), self.disk, self._committed)
+        self.committer = Committer(self.replica, Clock(), self.disk, self._committed, self._idle)
 
     def _committed(self) -> None:
         self.commits += 1
+
+    def _idle(self) -> None:
+        assert self.committer.committing
 
     def write(self, name: str, **asked: Any) -> None:
         """Write to the stream of this name; what becomes of it is told under its name."""
