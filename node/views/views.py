@@ -194,6 +194,7 @@ class Views:
         Whether they are to go ahead before that.
         """
         if self._progress.statistics().tasks_waiting:
+            await trio.lowlevel.checkpoint()
             return True
         self._asked = trio.Event()
         with trio.move_on_after(seconds):
