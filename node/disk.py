@@ -86,7 +86,7 @@ class _WriterThread:
         self._work = work
         self._commit: Generator[None, None, None] | None = None
         self._closing = False
-        self._calls, self._called_at = 0, 0.0
+        self._called_at = 0.0
         self._woken, self._ended = trio.Event(), trio.Event()
         self._token = trio.lowlevel.current_trio_token()
         self._go, self._put = threading.Lock(), threading.Lock()
@@ -97,7 +97,6 @@ class _WriterThread:
         trio.lowlevel.spawn_system_task(self._run, name="atoll-writer")
 
     def wake(self) -> None:
-        self._calls += 1
         self._called_at = trio.current_time()
         self._woken.set()
 
@@ -126,9 +125,9 @@ class _WriterThread:
         latest = trio.current_time() + GATHER_S
         quiet = 0
         while quiet < QUIET_ROUNDS and self._called_at + QUIET_S > (now := trio.current_time()) and now < latest:
-            calls = self._calls
+            before = self._called_at
             await trio.lowlevel.checkpoint()
-            quiet = quiet + 1 if calls == self._calls else 0
+            quiet = quiet + 1 if self._called_at == before else 0
 
     async def _see_through(self) -> None:
         """Do the commit; what comes meanwhile is worked out as it comes, after whoever can run has run."""
