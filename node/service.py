@@ -179,8 +179,13 @@ class Node:
             elif self.views.are_behind(VIEW_EVENTS_A_PIECE if self._committer.committing else VIEW_BEHIND_MAX):
                 await trio.lowlevel.checkpoint()
             else:
-                while not await self.views.stand_back(VIEW_GATHER_S) and self._committer.waiting:
-                    pass
+                await self._let_writes_go_first()
+
+    async def _let_writes_go_first(self) -> None:
+        """Until the disk is waited for, somebody asks, or nobody has written for a moment."""
+        while not await self.views.stand_back(VIEW_GATHER_S):
+            if not self._committer.waiting:
+                return
 
     def _committed(self) -> None:
         position = self.replica.mirror.position
