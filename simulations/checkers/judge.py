@@ -7,6 +7,7 @@ and no promise covers it.
 
 from collections import Counter
 from collections.abc import Collection, Mapping
+from itertools import takewhile
 from typing import Any
 
 from crdt.dot import Dot
@@ -104,7 +105,9 @@ class Judge:
         before, holding = self.holdings[region], Holding()
         self.holdings[region] = holding
         self._answers.regressed(self._origins[region])
-        for event in self._read_new(region, holding, heads, snapshot):
+        found = self._read_new(region, holding, heads, snapshot)
+        # A commit that no life told of may be on it, too, as its last: it is told of next, as on any other disk.
+        for event in takewhile(lambda event: event.chain in self._arrivals.births, found):
             holding.add(event)
         kept = {event.chain for held in self.holdings.values() for event in held.all()}
         for event in before.all():
