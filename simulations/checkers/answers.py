@@ -117,7 +117,7 @@ class Answers:
                 continue
             self._told[event.chain] = life
             self._check_state(region, birth, shown)
-            self._check_conditions(region, origin, birth, asked)
+            self._check_conditions(region, origin, holding, birth, asked)
 
     def _check_state(self, region: str, birth: Birth, shown: dict[str, Any]) -> None:
         event = birth.event
@@ -130,7 +130,7 @@ class Answers:
         if (context is not None) != exact or (context is not None and vector_of(context) != seen):
             self._say("token", region, f"the writer was told it has seen {context}; it has seen {seen}", event)
 
-    def _check_conditions(self, region: str, origin: str, birth: Birth, asked: Asked) -> None:
+    def _check_conditions(self, region: str, origin: str, holding: Holding, birth: Birth, asked: Asked) -> None:
         event, context = birth.event, asked.headers.get("causal-context")
         expected = [vector_of(tag) for tag in TAG.findall(asked.headers.get("if-match", ""))]
         if asked.target == "/transactions":
@@ -144,7 +144,7 @@ class Answers:
             first = self._conditions.setdefault((origin, event.stream, str(sorted(expected[0].items()))), event)
             if first is not event:
                 self._say("conditions", region, "two writes were accepted at one token", first, event)
-        if asked.headers.get("if-none-match") == "*" and self._exists(birth):
+        if asked.headers.get("if-none-match") == "*" and _existed(holding, birth):
             self._say("conditions", region, "was accepted though its stream existed", event)
         seen = vector_of(context) if context else expected[0] if expected else birth.before
         # What a token names beyond the stream's own events is cut away: under a fork, one dot is on two streams.
@@ -152,15 +152,6 @@ class Answers:
         if dict(event.context) != seen:
             detail = f"its context is {dict(event.context)}; its writer had seen {seen}"
             self._say("context", region, detail, event)
-
-    def _exists(self, birth: Birth) -> bool:
-        held = [
-            one.event
-            for one in self._arrivals.births.values()
-            if one.event.stream == birth.event.stream and includes(birth.before, {one.event.origin: one.event.seq})
-        ]
-        answer = resolve(held)
-        return bool(answer.registers or answer.sets)
 
     # --- refusals
 
@@ -193,3 +184,11 @@ def _causes(asked: Asked) -> dict[str, int]:
 def _held(holding: Holding, dot: str) -> Happened | None:
     origin, _, seq = dot.rpartition(".")
     return holding.event(origin, int(seq))
+
+
+def _existed(holding: Holding, birth: Birth) -> bool:
+    """Whether the stream of an event that a region wrote existed there before it."""
+    answer = resolve(
+        event for event in holding.streams[birth.event.stream] if includes(birth.before, {event.origin: event.seq})
+    )
+    return bool(answer.registers or answer.sets)
