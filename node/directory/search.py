@@ -109,7 +109,9 @@ class Search:
             total = index.count_between(build, first, last)
             if self.tree is None and name not in LISTS.values() and total != self._count(kind):
                 return None  # some have no value to sort by, and come last
-            entries = index.between(build, first, last, after, count + 1, skip=skip, down=self.down) if count else []
+            entries: list[tuple[str, str]] = []
+            if count and skip < total:
+                entries = index.between(build, first, last, after, count + 1, skip=skip, down=self.down)
         resources = [
             resource for _, stream in entries[:count] if (resource := await self._shown(snapshot, kind, stream))
         ]

@@ -97,6 +97,9 @@ async def test_pages_by_index_and_by_cursor_are_the_list(workplace: Path, by: st
             assert (page["totalResults"], page["startIndex"]) == (11, start)
             paged += [one["userName"] for one in page["Resources"]]
         assert paged == whole
+        for beyond in ("12", "9" * 25):  # the second is no number that a database could count to
+            page = await directory.ask("GET", "/Users", startIndex=beyond, count="4", **sorting)
+            assert (page["totalResults"], page.get("Resources", [])) == (11, [])
         by_cursor: list[str] = []
         cursor: str | None = ""
         while cursor is not None:
