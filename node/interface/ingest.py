@@ -93,17 +93,23 @@ class _Ingestion:
         self._counts = {"lines": 0, "written": 0, "repeated": 0, "refused": 0}
 
     async def run(self, send: SendPart) -> None:
-        """Read, write and answer until the client has sent its last line and every outcome is out."""
+        """Read, write and answer until the client has sent its last line and every outcome is out.
+
+        Raises: ClientGone.
+        """
         await self._request.node.introduced.wait()
+        gone = False
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._read)
                 await self._answer(send)
-        except* ClientGone:
-            raise ClientGone from None
+        except* ClientGone:  # raised here, it would be one of a group before Python 3.11.4
+            gone = True
         finally:
             self._ended = True
             self._spool.close()
+        if gone:
+            raise ClientGone
 
     async def _read(self) -> None:
         try:
