@@ -89,6 +89,8 @@ class Connection:
         """Read more of what the client sends; whether there was more."""
         data = await self.wire.read()
         if not data:
+            if self.parser.in_body and self._bad is None:
+                self._bad = BadRequest(400, "the request's body broke off")
             return False
         if self._bad is None:
             try:

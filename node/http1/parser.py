@@ -51,6 +51,11 @@ class Parser:
         """Whether a request has begun whose head is not complete."""
         return self._in_head
 
+    @property
+    def in_body(self) -> bool:
+        """Whether a request has begun whose head is complete, and whose body is not."""
+        return self._message is not None and not (self._in_head or self._message.complete)
+
     def feed(self, data: bytes) -> None:
         """Read on. Raises: BadRequest; what came before it in the same bytes is in `ready`."""
         self._heard_body = False
