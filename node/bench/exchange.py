@@ -44,6 +44,13 @@ def _wait_for_events(url: str, events: int) -> None:
             time.sleep(POLL_S)
 
 
+def _wait_for_peers(*urls: str) -> None:
+    """Until each has heard from its peer: one that started first may try again only a while after the other is up."""
+    with httpx.Client(trust_env=False, timeout=30) as client:
+        while not all(peer["reachable"] for url in urls for peer in client.get(f"{url}/status").json()["peers"]):
+            time.sleep(POLL_S)
+
+
 def _floor(directory: Path) -> float:
     """The rows that a region which takes in all of it writes, put bare. Units: seconds."""
     source, target = open_replica(directory / "eu"), open_replica(directory / "rows", "us")
@@ -71,7 +78,7 @@ def lag(directory: Path) -> Iterator[Figure]:
         atoll(directory, "eu", first, "--peer", f"http://{HOST}:{second}") as eu,
         atoll(directory, "us", second, "--peer", f"http://{HOST}:{first}") as us,
     ):
-        time.sleep(2)
+        _wait_for_peers(eu, us)
         for rate in LAG_RATES:
             lags = measure_lag(eu, us, rate)
             cuts = quantiles(lags, n=100)
