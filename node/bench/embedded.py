@@ -24,7 +24,7 @@ STREAMS = (20_000, 200_000)
 PAST = 300_000
 PER_COMMIT = {64: 150, 1_000: 40}
 """Events a commit, and how many commits are measured."""
-REPEATS = 3
+REPEATS = 5
 SIZES = (1_000, 1_000_000)
 ROUNDS, PER_ROUND = 9, 1_000
 GROWTH = (100_000, 500_000, 1_000_000, 2_500_000, 5_000_000)
@@ -43,18 +43,23 @@ def append(directory: Path) -> Iterator[Figure]:
 
 
 def measure_append(directory: Path, past: Path, streams: int, per_commit: int, count: int) -> Figure:
-    """Append to copies of a store and put the same rows bare, by turns; the median of each, since machines waver."""
+    """Append to copies of a store, and put the same rows bare."""
     rng = random.Random(2)
     batches = [commands(rng, per_commit, streams) for _ in range(count)]
     append_all = partial(_append_all, batches=batches)
     with recording() as turns:  # in a run of its own: noting rows takes time
         _on_copy(past, directory, append_all)
-    put_bare = partial(replay, turns=turns)
-    measured = [[_on_copy(past, directory, work) for work in (append_all, put_bare)] for _ in range(REPEATS)]
-    seconds, best = (median(times) for times in zip(*measured, strict=True))
+    works = (append_all, partial(replay, turns=turns))
+    seconds, best = _by_turns(*(partial(_on_copy, past, directory, work) for work in works))
     events = per_commit * count
     what = f"append, {per_commit:,} a commit, {streams:,} streams"
     return Figure(what, events / seconds, "events/s", events / best)
+
+
+def _by_turns(*measurements: Callable[[], float]) -> list[float]:
+    """The median of each, measured by turns, since machines waver."""
+    rounds = [[measure() for measure in measurements] for _ in range(REPEATS)]
+    return [median(values) for values in zip(*rounds, strict=True)]
 
 
 def _on_copy(past: Path, directory: Path, work: Callable[[Path], float]) -> float:
@@ -136,8 +141,9 @@ def growth(directory: Path) -> Iterator[Figure]:
         memory = resident_bytes()
         replica.close()
         with ProcessPoolExecutor(1, get_context("spawn")) as apart:  # this process's memory is the replica's alone
-            appended = apart.submit(measure_append, directory, store, GROWTH_STREAMS, 1_000, 20).result()
-            yield replace(appended, name=f"append, 1,000 a commit, at {size:,} events")
+            for per_commit, count in PER_COMMIT.items():
+                appended = apart.submit(measure_append, directory, store, GROWTH_STREAMS, per_commit, count).result()
+                yield replace(appended, name=f"append, {per_commit:,} a commit, at {size:,} events")
             yield apart.submit(_measure_reads, store, GROWTH_STREAMS, size).result()
         yield Figure(f"resident memory at {size:,} events", memory / 1e6, "MB")
 
@@ -146,8 +152,10 @@ def _measure_reads(store: Path, streams: int, size: int) -> Figure:
     replica = open_replica(store)
     rng = random.Random(3)
     names = [f"users/{rng.randrange(streams):07}" for _ in range(20_000)]
-    bare = min(timed(lambda: list(map(partial(_get, replica), names))) for _ in range(2))
-    seconds = min(timed(lambda: list(map(partial(_resolve, replica), names))) for _ in range(2))
+    seconds, bare = _by_turns(
+        lambda: timed(lambda: list(map(partial(_resolve, replica), names))),
+        lambda: timed(lambda: list(map(partial(_get, replica), names))),
+    )
     replica.close()
     return Figure(f"resolve at {size:,} events", len(names) / seconds, "reads/s", len(names) / bare)
 

@@ -8,7 +8,7 @@ from html import escape
 from node.bench.figure import Figure
 
 WIDTH, HEIGHT, MARGIN = 720, 400, 70
-COLOURS = ("#1b6ca8", "#c0392b", "#2e8b57", "#8e5ea2", "#b9770e")
+COLOURS = ("#1b6ca8", "#c0392b", "#2e8b57", "#8e5ea2", "#b9770e", "#5d6d7e")
 AT_SIZE = re.compile(r"(.*?),? at ([\d,]+) events")
 
 Series = dict[str, list[tuple[float, float]]]
