@@ -17,7 +17,13 @@ from crdt.observed_remove_set import Additions, removed
 from replication import tables
 from replication.errors import TooManyOrigins
 from replication.event import Entry
-from replication.limits import ORIGINS_MAX, PURGE_ROWS_MAX, REQUEST_KEPT_MS, REQUESTS_PURGED_PER_TURN
+from replication.limits import (
+    MILESTONE_EVENTS,
+    ORIGINS_MAX,
+    PURGE_ROWS_MAX,
+    REQUEST_KEPT_MS,
+    REQUESTS_PURGED_PER_TURN,
+)
 from replication.snapshot import Snapshot
 from replication.store import Mirror, Store
 from replication.stream_name import ancestors, parent_of
@@ -25,7 +31,7 @@ from replication.tables import Head, LogRow, OriginNumbers, RequestRow, StreamRo
 
 Rows = dict[str, dict[bytes, bytes | None]]
 """What a commit puts into tables, by key; None where it takes out a row."""
-READ_BY_TURNS = ("streams", "elements", "log", "requests")
+READ_BY_TURNS = ("streams", "elements", "log", "milestones", "requests")
 
 
 class Batch(Snapshot):
@@ -52,7 +58,7 @@ class Batch(Snapshot):
         self._additions: dict[bytes, Additions] = {}
         self._changed_additions: set[bytes] = set()
         self._log: dict[bytes, bytes] = {}
-        self._history: list[bytes] = []
+        self._milestones: dict[bytes, bytes] = {}
         self._requests: dict[bytes, RequestRow] = {}
         self._purges: dict[int, str] = {}
 
@@ -79,7 +85,7 @@ class Batch(Snapshot):
                 if stream.sets:
                     with_sets[name] = stream
             else:
-                self._prefixes[above[key]] = tables.decode_prefix(row, numbers)
+                self._prefixes[above[key]] = tables.decode_vector(row, numbers)
         return with_sets
 
     def prefetch_additions(self, keys: Iterable[bytes]) -> None:
@@ -144,9 +150,7 @@ class Batch(Snapshot):
             raise TooManyOrigins(f"the store knows {ORIGINS_MAX} origins and can take no event of {origin}")
 
     def put_event(self, entry: Entry, stream: StreamRow) -> None:
-        """Append one event to the log and to its stream's history; move its origin's head, and the vectors of
-        everything above its stream.
-        """
+        """Append one event to the log; move its origin's head, and the vectors of everything above its stream."""
         header, chain, mirror = entry.header, entry.chain, self.mirror
         origin, seq, timestamp = header.origin, header.seq, header.timestamp
         head = mirror.heads.get(origin)
@@ -156,7 +160,6 @@ class Batch(Snapshot):
         if head is None:
             self.numbers.add(number, origin)
         self._log[tables.log_key(number, seq)] = tables.encode_log(position, earlier, chain, entry.encoded)
-        self._history.append(tables.history_key(stream.number, timestamp, origin, seq))
         mirror.heads[origin] = Head(number, seq, chain, position, timestamp)
         self._changed_heads.add(origin)
         if timestamp > mirror.clock:
@@ -171,6 +174,11 @@ class Batch(Snapshot):
         self._changed_prefixes.update(above)
         vectors = self._above[parent] = [self.prefix(prefix) for prefix in above]
         return vectors
+
+    def put_milestone(self, row: StreamRow) -> None:
+        """Note the stream's vector as it is now: where a walk back through its events may begin."""
+        key = tables.milestone_key(row.number, row.events // MILESTONE_EVENTS)
+        self._milestones[key] = tables.encode_vector(row.vector, self.numbers)
 
     def put_additions(self, key: bytes, additions: Additions) -> None:
         self._additions[key] = additions
@@ -201,7 +209,7 @@ class Batch(Snapshot):
         self._flush_streams()
         self._flush_elements()
         self._put("log", self._log.items())
-        self._put("history", [(key, b"") for key in sorted(self._history)])
+        self._put("milestones", self._milestones.items())
         requests = self._requests.items()
         self._put("requests", [(key, tables.encode_request(row, self.numbers)) for key, row in requests])
         self._put("origins", ((tables.origin_key(self.heads[origin].number),
@@ -223,7 +231,7 @@ class Batch(Snapshot):
             if (row.conflicts > 0) != row.was_conflicted:
                 self._mark_conflicted(name, row.conflicts > 0)
         rows.extend(
-            (tables.stream_key(name), tables.encode_prefix(self._prefixes[name], self.numbers))
+            (tables.stream_key(name), tables.encode_vector(self._prefixes[name], self.numbers))
             for name in self._changed_prefixes
         )
         self._put("streams", rows)

@@ -17,9 +17,9 @@ from crdt.operations import Add, Set
 from crdt.version_vector import VersionVector, includes, join
 from replication import tables
 from replication.batch import Batch
-from replication.dots import walk_back
 from replication.event import meaning
 from replication.event_codec import decode_body, decode_header
+from replication.history import walk_back
 from replication.tables import StreamRow
 
 

@@ -64,6 +64,8 @@ GATHER_ROWS_MAX = 1_000
 """Events of one stream that are gathered and sorted rather than met by reading the log."""
 TIME_TRAVEL_EVENTS_MAX = 20_000
 """Events of its stream that one time-travel read may look at."""
+MILESTONE_EVENTS = 64
+"""Events of a stream to each row that says where a walk back through them may begin."""
 PURGE_ROWS_MAX = 1_000
 """Dead element rows that one turn clears away."""
 REQUESTS_PURGED_PER_TURN = 16
@@ -87,8 +89,6 @@ LMDB_KEY_BYTES_MAX = 511
 assert 9 + ORIGINS_MAX * (ORIGIN_BYTES_MAX + 1 + len(str(SEQ_MAX)) + 1) <= TOKEN_BYTES_MAX
 # Stream number (8), field number (2), element.
 assert 8 + 2 + ELEMENT_BYTES_MAX <= LMDB_KEY_BYTES_MAX
-# Stream number (8), timestamp (8), origin, seq (8).
-assert 8 + 8 + ORIGIN_BYTES_MAX + 8 <= LMDB_KEY_BYTES_MAX
 assert STREAM_NAME_BYTES_MAX + 1 <= LMDB_KEY_BYTES_MAX
 assert EVENT_BYTES_MAX <= TRANSACTION_BYTES_MAX
 # A message holds a full one short of its target, one whole transaction and a digest of every origin.

@@ -1,10 +1,11 @@
-"""Appending one event: log, history, vectors, request and cells move together, or not at all (I2)."""
+"""Appending one event: log, milestones, vectors, request and cells move together, or not at all (I2)."""
 
 from crdt.hybrid_clock import milliseconds
 from replication import tables
 from replication.batch import Batch
 from replication.cells import fold_into
 from replication.event import Body, Entry, Header, meaning
+from replication.limits import MILESTONE_EVENTS
 from replication.tables import RequestRow
 
 
@@ -19,6 +20,10 @@ def append(batch: Batch, entry: Entry) -> None:
     elif not row.opaque:
         fold_into(batch, header.stream, row, event)
     row.vector[header.origin] = header.seq
+    row.events += 1
+    row.created = min(row.created or header.timestamp, header.timestamp)
+    if row.events % MILESTONE_EVENTS == 0:
+        batch.put_milestone(row)
     row.size += entry.encoded.size
     if body is not None and (body.request is not None or body.source is not None) and header.index == 0:
         _note_request(batch, header, body)

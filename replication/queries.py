@@ -16,10 +16,10 @@ from crdt.observed_remove_set import Additions, removed
 from crdt.register import Register
 from crdt.version_vector import VersionVector, covers
 from replication import tables
-from replication.dots import walk_back
 from replication.errors import TooLarge, Unfoldable, UnknownStream
 from replication.event import Entry
-from replication.event_codec import decode_body, decode_header
+from replication.event_codec import decode_header
+from replication.history import Order, in_order, order_of, read_entry, walk_back
 from replication.limits import (
     ELEMENT_BYTES_MAX,
     GATHER_ROWS_MAX,
@@ -195,19 +195,6 @@ def list_conflicts(snapshot: Snapshot, prefix: str, start: str, limit: int) -> t
 # --- the log
 
 
-def read_entry(row: LogRow) -> Entry:
-    """A row of the log, read."""
-    header = decode_header(row.encoded.header)
-    return Entry(header, row.chain, row.encoded, decode_body(header, row.encoded.body))
-
-
-Order = tuple[int, str, int]
-"""(timestamp, origin, seq)."""
-
-
-BEGINNING: Order = (0, "", 0)
-
-
 def stream_log(snapshot: Snapshot, name: str, after: Order, limit: int) -> tuple[list[Entry], Order | None]:
     """Up to `limit` events of a stream by (timestamp, origin, seq), beyond `after`; and where the next page goes on.
 
@@ -217,16 +204,12 @@ def stream_log(snapshot: Snapshot, name: str, after: Order, limit: int) -> tuple
     if row is None:
         raise UnknownStream(name, {})
     page: list[Entry] = []
-    timestamp, origin, seq = after
-    start = tables.history_key(row.number, timestamp, origin, seq + 1)
     size = 0
-    for _, dot in snapshot.history(row.number, start):
+    for event in in_order(snapshot, row, after):
         if len(page) == limit or size >= PAGE_BYTES_MAX:
-            return page, _order(page[-1])
-        stored = snapshot.event(dot)
-        assert stored is not None, f"{dot} is in a history and not in the log"
-        page.append(read_entry(stored))
-        size += page[-1].encoded.size
+            return page, order_of(page[-1])
+        page.append(event)
+        size += event.encoded.size
     return page, None
 
 
@@ -236,21 +219,17 @@ def prefix_log(snapshot: Snapshot, prefix: str, after: Order, limit: int) -> tup
     Each origin's log is ordered by timestamp, so the logs are merged, each from a place found by bisection.
     """
     page: list[Entry] = []
-    merged = heapq.merge(*(_from_order(snapshot, origin, after) for origin in snapshot.heads), key=_order)
+    merged = heapq.merge(*(_from_order(snapshot, origin, after) for origin in snapshot.heads), key=order_of)
     reached, size = after, 0
     for looked_at, event in enumerate(merged):
         full = len(page) >= limit or looked_at >= SCAN_ROWS_MAX or size >= PAGE_BYTES_MAX
         if full and event.header.index == 0:
             return page, reached
-        reached = _order(event)
+        reached = order_of(event)
         if event.header.stream.startswith(prefix):
             page.append(event)
             size += event.encoded.size
     return page, None
-
-
-def _order(event: Entry) -> Order:
-    return (event.header.timestamp, event.header.origin, event.header.seq)
 
 
 def _from_order(snapshot: Snapshot, origin: str, after: Order) -> Iterator[Entry]:
@@ -259,7 +238,7 @@ def _from_order(snapshot: Snapshot, origin: str, after: Order) -> Iterator[Entry
         middle = (low + high) // 2
         row = snapshot.event(Dot(origin, middle))
         assert row is not None, f"{origin}.{middle} is below its head and not in the log"
-        if _order(read_entry(row)) <= after:
+        if order_of(read_entry(row)) <= after:
             low = middle + 1
         else:
             high = middle

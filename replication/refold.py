@@ -13,18 +13,15 @@ from replication import tables
 from replication.batch import Batch
 from replication.cells import fold_into
 from replication.event import meaning
-from replication.event_codec import decode_body, decode_header
+from replication.history import in_order
 from replication.snapshot import Snapshot
 from replication.tables import StreamRow
 
 
 def events_of(snapshot: Snapshot, row: StreamRow) -> Iterator[tuple[int, Dot, Event | None]]:
     """A stream's events by timestamp, causes first; None for one that this version cannot fold."""
-    for timestamp, dot in snapshot.history(row.number):
-        stored = snapshot.event(dot)
-        assert stored is not None, f"{dot} is in a history and not in the log"
-        header = decode_header(stored.encoded.header)
-        yield timestamp, dot, meaning(header, decode_body(header, stored.encoded.body))
+    for entry in in_order(snapshot, row):
+        yield entry.header.timestamp, entry.header.dot, meaning(entry.header, entry.body)
 
 
 def refold_opaque(batch: Batch) -> None:
@@ -39,13 +36,14 @@ def refold_opaque(batch: Batch) -> None:
 
 def _refold(batch: Batch, name: str) -> None:
     row = batch.stream_to_change(name)
+    events = list(events_of(batch, row))  # while its vector says where they are
     for key, _ in batch.walk("elements", tables.number_key(row.number), tables.number_key(row.number)):
         batch.put_additions(key, ())
     row.opaque = False
     row.stored, row.conflicts, row.cleared = {}, 0, {}
     row.sets = dict.fromkeys(row.sets, 0)
     vector, row.vector = row.vector, {}
-    for _, dot, event in events_of(batch, row):
+    for _, dot, event in events:
         assert event is not None
         fold_into(batch, name, row, event)
         row.vector[dot.origin] = dot.seq

@@ -63,7 +63,7 @@ class Snapshot:
     def prefix(self, name: str) -> dict[str, int]:
         """The vector of everything below a prefix."""
         row = self.get("streams", tables.stream_key(name))
-        return {} if row is None else tables.decode_prefix(row, self.numbers)
+        return {} if row is None else tables.decode_vector(row, self.numbers)
 
     def event(self, dot: Dot) -> LogRow | None:
         """An event's row of the log, or None where this node does not hold it."""
@@ -81,11 +81,11 @@ class Snapshot:
             for _, row in self.walk("log", start, tables.origin_key(head.number)):
                 yield tables.decode_log(row)
 
-    def history(self, stream: int, start: bytes = b"") -> Iterator[tuple[int, Dot]]:
-        """A stream's events by (timestamp, origin, seq), from the history key `start` on."""
-        below = tables.number_key(stream)
-        for key, _ in self.walk("history", start or below, below):
-            yield tables.split_history_key(key)
+    def milestone(self, stream: int, number: int) -> dict[str, int]:
+        """The vector of a stream when it had so many times `MILESTONE_EVENTS` events."""
+        row = self.get("milestones", tables.milestone_key(stream, number))
+        assert row is not None, f"stream number {stream} has no milestone {number}"
+        return tables.decode_vector(row, self.numbers)
 
     def additions(self, key: bytes) -> Additions:
         """An element's additions, dead ones among them."""

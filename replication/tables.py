@@ -4,7 +4,7 @@
 |------------|-------------------------------------------------------------------------------------|
 | log        | origin number, seq -> position, earlier, chain hash, header, body                   |
 | streams    | name -> stream row; prefix (with its slash, the root being `/`) -> vector           |
-| history    | stream number, timestamp, origin, seq -> nothing: a stream's log in order (I4)      |
+| milestones | stream number, n -> its vector when it had n * `MILESTONE_EVENTS` events            |
 | elements   | stream number, field number, element -> live additions (those in `cleared` are dead) |
 | requests   | hash of (actor, key) or of a source -> where its events stand                       |
 | conflicted | name of a stream with live conflicts -> nothing                                     |
@@ -14,7 +14,7 @@
 
 `position` is the event's place in this node's arrival order. `earlier` is the seq of the same origin's event
 before it on the same stream: a list to walk from the stream's vector, so that what a context does not cover is
-found at a cost of just that.
+found at a cost of just that (`replication.history`).
 """
 
 import struct
@@ -32,14 +32,14 @@ from crdt.version_vector import VersionVector
 from replication.event import Encoded, digest
 from replication.packing import pack, unpack_own
 
-STORE_FORMAT = 2
-TABLES = ("log", "streams", "history", "elements", "requests", "conflicted", "purge", "origins", "meta")
+STORE_FORMAT = 3
+TABLES = ("log", "streams", "milestones", "elements", "requests", "conflicted", "purge", "origins", "meta")
 
 _ORIGIN_NUMBER = struct.Struct(">I")
 _LOG_KEY = struct.Struct(">IQ")
 _LOG_ROW = struct.Struct(">QQ16sI")
 _NUMBER = struct.Struct(">Q")
-_HISTORY_HEAD = struct.Struct(">QQ")
+_MILESTONE = struct.Struct(">QQ")
 _ELEMENT_HEAD = struct.Struct(">QH")
 _ADDITION = struct.Struct(">IQ")
 _REQUEST_ROW = struct.Struct(">IQHQ")
@@ -105,7 +105,8 @@ class StreamRow(msgspec.Struct, gc=False):
 
     Shape: `stored` holds each register's live writes, greatest first, as they are stored: an event reads and writes
     the few that it touches; `conflicts` counts those with writes that lost. `sets` holds each set field's count of
-    members; a field's number in element keys is its place there. `size` is the row's bytes when it was read, and an
+    members; a field's number in element keys is its place there. `events` counts its events, `created` is the least
+    of their timestamps. `size` is the row's bytes when it was read, and an
     upper bound of what it grew by since.
     """
 
@@ -117,6 +118,8 @@ class StreamRow(msgspec.Struct, gc=False):
     sets: dict[str, int] = {}
     opaque: bool = False
     conflicts: int = 0
+    events: int = 0
+    created: int = 0
     size: int = 0
     was_conflicted: bool = False
     field_numbers: dict[str, int] = {}
@@ -213,11 +216,12 @@ def stream_key(name: str) -> bytes:
 
 def encode_stream(row: StreamRow) -> bytes:
     vector, cleared = _flat(row.vector, row.numbers), _flat(row.cleared, row.numbers)
-    return pack((row.number, vector, cleared, row.stored, row.sets, row.opaque, row.conflicts))
+    return pack((row.number, vector, cleared, row.stored, row.sets, row.opaque, row.conflicts,
+                 row.events, row.created))  # fmt: skip
 
 
 def decode_stream(data: bytes, numbers: OriginNumbers) -> StreamRow:
-    number, vector, cleared, stored, sets, opaque, conflicts = unpack_own(data)
+    number, vector, cleared, stored, sets, opaque, conflicts, events, created = unpack_own(data)
     return StreamRow(
         number,
         numbers,
@@ -227,28 +231,24 @@ def decode_stream(data: bytes, numbers: OriginNumbers) -> StreamRow:
         sets,
         opaque,
         conflicts,
+        events,
+        created,
         len(data),
         conflicts > 0,
         {name: place for place, name in enumerate(sets)} if sets else {},
     )
 
 
-def encode_prefix(vector: dict[str, int], numbers: OriginNumbers) -> bytes:
+def encode_vector(vector: dict[str, int], numbers: OriginNumbers) -> bytes:
     return pack(_flat(vector, numbers))
 
 
-def decode_prefix(data: bytes, numbers: OriginNumbers) -> dict[str, int]:
+def decode_vector(data: bytes, numbers: OriginNumbers) -> dict[str, int]:
     return _unflat(unpack_own(data), numbers)
 
 
-def history_key(stream: int, timestamp: int, origin: str, seq: int) -> bytes:
-    return _HISTORY_HEAD.pack(stream, timestamp) + origin.encode() + _NUMBER.pack(seq)
-
-
-def split_history_key(key: bytes) -> tuple[int, Dot]:
-    """The timestamp and dot of a history key."""
-    _, timestamp = _HISTORY_HEAD.unpack_from(key)
-    return timestamp, Dot(key[_HISTORY_HEAD.size : -8].decode(), _NUMBER.unpack(key[-8:])[0])
+def milestone_key(stream: int, number: int) -> bytes:
+    return _MILESTONE.pack(stream, number)
 
 
 def number_key(number: int) -> bytes:

@@ -92,13 +92,12 @@ def read(snapshot: Snapshot, kind: str, stream: str) -> Found | None:
 
 def _times(snapshot: Snapshot, row: StreamRow, parts: Mapping[str, VersionVector]) -> tuple[datetime, datetime]:
     """When a resource's first and last events were stamped."""
-    first = next(timestamp for timestamp, _ in snapshot.history(row.number))
-    last = first
+    last = row.created
     for origin, seq in (entry for vector in parts.values() for entry in vector.items()):
         stored = snapshot.event(Dot(origin, seq))
         assert stored is not None, f"{origin}.{seq} is in a vector and not in the log"
         last = max(last, decode_header(stored.encoded.header).timestamp)
-    return _moment(first), _moment(last)
+    return _moment(row.created), _moment(last)
 
 
 def _moment(timestamp: int) -> datetime:

@@ -13,8 +13,9 @@ from node.interface.reply import Reply
 from node.interface.request import Request
 from replication.errors import Invalid
 from replication.event import Entry
+from replication.history import BEGINNING, Order, read_entry
 from replication.origin import region_of
-from replication.queries import BEGINNING, Order, prefix_log, read_entry, stream_log
+from replication.queries import prefix_log, stream_log
 from replication.snapshot import Snapshot
 from replication.stream_name import is_prefix
 from replication.tokens import format_token, parse_dot

@@ -18,6 +18,7 @@ from node.views.state import parts_of, registers_of, state_of_row
 from replication.command import Command, Draft
 from replication.errors import Invalid
 from replication.event import Source
+from replication.history import read_entry
 from replication.limits import ELEMENT_BYTES_MAX, FIELD_BYTES_MAX
 from replication.origin import region_of
 from replication.queries import (
@@ -25,7 +26,6 @@ from replication.queries import (
     contains,
     existing_row,
     page_set,
-    read_entry,
     resolve_past,
     resolve_stream,
 )

@@ -16,9 +16,8 @@ from replication import queries
 from replication.command import Command, Draft
 from replication.errors import TooLarge, UnknownStream
 from replication.event import Entry
+from replication.history import BEGINNING, Order
 from replication.queries import (
-    BEGINNING,
-    Order,
     changes,
     contains,
     existing_row,

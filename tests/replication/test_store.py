@@ -38,9 +38,9 @@ def test_a_store_of_another_cluster_region_or_format_is_refused(workplace: Path)
     store = Store(workplace / "s")
     with store.writing() as transaction:
         fields = store.get(transaction, "meta", b"store") or b""
-        transaction.put(b"store", fields.replace(b"\xa6format\x02", b"\xa6format\x07"), db=store.dbs["meta"])
+        transaction.put(b"store", fields.replace(b"\xa6format\x03", b"\xa6format\x07"), db=store.dbs["meta"])
     store.close()
-    with pytest.raises(StoreRefused, match="format 7; this version reads 2"):
+    with pytest.raises(StoreRefused, match="format 7; this version reads 3"):
         opened(workplace / "s")
 
 

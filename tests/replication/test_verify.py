@@ -11,7 +11,7 @@ from crdt.dot import Dot
 from replication import tables
 from replication.command import Command, Draft
 from replication.event import Source
-from replication.limits import PROBLEMS_MAX
+from replication.limits import MILESTONE_EVENTS, PROBLEMS_MAX
 from replication.packing import pack
 from replication.snapshot import Snapshot
 from replication.store import Store
@@ -34,6 +34,8 @@ def directory(workplace: Path) -> Path:
     eu.run(Command((Draft("x", operations(set={"n": 2})),), source=Source("f", 1), request=("k", b"f" * 16)))
     eu.write("gone", add={"members": ["lisa"]})
     eu.write("gone", delete=True)
+    for number in range(MILESTONE_EVENTS):
+        eu.write("x", set={"n": number})
     eu.close()
     us.close()
     return workplace / "eu"
@@ -99,19 +101,21 @@ SPOILS: dict[str, tuple[Spoil, str]] = {
     "a stream gone": (delete("streams", b"x"), "no row"),
     "a prefix gone": (delete("streams", b"users/"), "prefixes"),
     "a prefix behind": (put("streams", b"users/", pack([])), "vector of what lies below"),
-    "a stream too many": (put("streams", b"y", pack([99, [], [], {}, {}, False, 0])), "without events"),
+    "a stream too many": (put("streams", b"y", pack([99, [], [], {}, {}, False, 0, 1, 1])), "without events"),
     "two of one number": (change_stream("x", number=1), "share a number"),
     "a member gone": (first_row("elements", lambda key, _: delete("elements", key)), "sets of stream"),
     "a dead member kept": (
         lambda snapshot: keep_dead(snapshot),
         "dead row",
     ),
-    "history gone": (first_row("history", lambda key, _: delete("history", key)), "its history"),
-    "history of another": (
-        first_row("history", lambda key, row: put("history", key[:8] + b"\0" * 8 + key[16:], row)),
-        "not its event",
+    "events miscounted": (change_stream("x", events=5), "how many events"),
+    "another first event": (change_stream("x", created=5), "when it was created"),
+    "a milestone gone": (first_row("milestones", lambda key, _: delete("milestones", key)), "milestones of"),
+    "a milestone moved": (
+        first_row("milestones", lambda key, _: put("milestones", key, pack([0, 1]))),
+        "milestones of",
     ),
-    "history of none": (put("history", b"\xff" * 30, b""), "rows of no stream"),
+    "a milestone too many": (put("milestones", b"\xff" * 16, pack([])), "no stream has reached"),
     "a conflict forgotten": (first_row("conflicted", lambda key, _: delete("conflicted", key)), "index of conflicts"),
     "a request astray": (put("requests", b"k" * 16, bytes(10) + b"\xff\0" + b"\0\x01" + bytes(8)), "not held"),
     "a source forgotten": (delete("requests", tables.source_key("f", 1)), "source is not indexed"),
