@@ -43,13 +43,23 @@ def walk_back(snapshot: Snapshot, stream: VersionVector, covered: VersionVector)
     origin, at a cost of just those.
     """
     for origin, newest in stream.items():
-        seq = newest
-        while seq > covered.get(origin, 0):
-            row = snapshot.event(Dot(origin, seq))
-            assert row is not None, f"{origin}.{seq} is in a stream's vector and not in the log"
+        for _, row in _back(snapshot, origin, newest, covered.get(origin, 0)):
             yield row
-            assert row.earlier < seq, f"{origin}.{seq} names {row.earlier} as the event before it"
-            seq = row.earlier
+
+
+def _back(snapshot: Snapshot, origin: str, newest: int, covered: int) -> Iterator[tuple[int, LogRow]]:
+    seq = newest
+    while seq > covered:
+        row = _held(snapshot, origin, seq)
+        yield seq, row
+        assert row.earlier < seq, f"{origin}.{seq} names {row.earlier} as the event before it"
+        seq = row.earlier
+
+
+def _held(snapshot: Snapshot, origin: str, seq: int) -> LogRow:
+    row = snapshot.event(Dot(origin, seq))
+    assert row is not None, f"{origin}.{seq} is in a stream's vector and not in the log"
+    return row
 
 
 def in_order(snapshot: Snapshot, row: StreamRow, after: Order = BEGINNING) -> Iterator[Entry]:
@@ -59,7 +69,7 @@ def in_order(snapshot: Snapshot, row: StreamRow, after: Order = BEGINNING) -> It
 
 def _of_origin(snapshot: Snapshot, row: StreamRow, origin: str, after: Order) -> Iterator[Entry]:
     """One origin's part, a stretch between two milestones at a time. Its stamps grow with its seqs."""
-    milestones = range(row.events // MILESTONE_EVENTS + 1)  # before the first, 0, there is nothing
+    milestones = range(row.events // MILESTONE_EVENTS + 1)  # at the first, 0, there was nothing
 
     def reached(milestone: int) -> int:
         if milestone == len(milestones):
@@ -67,16 +77,18 @@ def _of_origin(snapshot: Snapshot, row: StreamRow, origin: str, after: Order) ->
         return snapshot.milestone(row.number, milestone).get(origin, 0) if milestone else 0
 
     def is_beyond(milestone: int) -> bool:
-        newest = snapshot.event(Dot(origin, reached(milestone)))
-        return newest is not None and order_of(read_entry(newest)) > after
+        newest = reached(milestone)
+        return newest > 0 and order_of(read_entry(_held(snapshot, origin, newest))) > after
 
     milestone = bisect_left(milestones, True, key=is_beyond)
     low = reached(milestone - 1)
     while low < row.vector[origin]:
         milestone = bisect_right(milestones, low, lo=milestone, key=reached)
         high = reached(milestone)
-        stretch = list(walk_back(snapshot, {origin: high}, {origin: low}))
+        # Their seqs alone: a stretch of large events, one of each origin, would be much to hold.
+        stretch = [seq for seq, _ in _back(snapshot, origin, high, low)]
         low = high
-        for event in map(read_entry, reversed(stretch)):
+        for seq in reversed(stretch):
+            event = read_entry(_held(snapshot, origin, seq))
             if order_of(event) > after:
                 yield event

@@ -102,10 +102,16 @@ class Store:
         try:
             self.env.reader_check()
             self._check_ours()
-            self.dbs = {name: self.env.open_db(name.encode(), create=not readonly) for name in TABLES}
+            self.dbs = {"meta": self.env.open_db(b"meta", create=not readonly)}
+            with self.reading() as transaction:
+                self.read_meta(transaction)  # of another format: to be refused before a table is missed, or made
+            self.dbs |= {name: self.env.open_db(name.encode(), create=not readonly) for name in TABLES}
         except lmdb.Error as error:
             self.env.close()
             raise StoreRefused(f"{self.directory} is not a store of Atoll's: {error}") from None
+        except BaseException:
+            self.env.close()
+            raise
 
     def _check_ours(self) -> None:
         """An environment that holds something, and not our tables, is somebody else's: nothing may be put there."""

@@ -106,8 +106,7 @@ class StreamRow(msgspec.Struct, gc=False):
     Shape: `stored` holds each register's live writes, greatest first, as they are stored: an event reads and writes
     the few that it touches; `conflicts` counts those with writes that lost. `sets` holds each set field's count of
     members; a field's number in element keys is its place there. `events` counts its events, `created` is the least
-    of their timestamps. `size` is the row's bytes when it was read, and an
-    upper bound of what it grew by since.
+    of their timestamps. `size` is the row's bytes when it was read, and an upper bound of what it grew by since.
     """
 
     number: int
