@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import lmdb
+import msgspec
 
 from replication import tables
 from replication.errors import StoreFailed, StoreFull, StoreRefused
@@ -63,6 +64,12 @@ class Meta:
     identity: int
     feature_level: int
     format: int = STORE_FORMAT
+
+
+class _Format(msgspec.Struct):
+    """What every version's `Meta` has."""
+
+    format: int
 
 
 class Store:
@@ -171,17 +178,20 @@ class Store:
     def read_meta(self, transaction: lmdb.Transaction) -> Meta | None:
         """What this store is, or None where it is new.
 
-        Raises: StoreRefused, where it has another format.
+        Raises: StoreRefused, where it has another format, or is spoilt.
         """
         row = self.get(transaction, "meta", b"store")
         if row is None:
             return None
-        fields: dict[str, Any] = unpack_own(row)
-        if fields.get("format") != STORE_FORMAT:
-            raise StoreRefused(
-                f"{self.directory} is a store of format {fields.get('format')}; this version reads {STORE_FORMAT}"
-            )
-        return Meta(**fields)
+        try:
+            found = msgspec.msgpack.decode(row, type=_Format).format
+            if found != STORE_FORMAT:
+                raise StoreRefused(
+                    f"{self.directory} is a store of format {found}; this version reads {STORE_FORMAT}"
+                )
+            return msgspec.msgpack.decode(row, type=Meta)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise StoreRefused(f"{self.directory}: what the store says of itself cannot be read: {error}") from None
 
     def write_meta(self, transaction: lmdb.Transaction, meta: Meta) -> None:
         fields = {name: getattr(meta, name) for name in Meta.__slots__}

@@ -1,7 +1,8 @@
 """Checking a store against its own log: chains, gaps, causal order, indexes, and cells against the reference.
 
 The log is the truth (I1); everything else is derived again from it, and compared. Reads one snapshot, so a store
-in use can be checked too. The checks share no code with the turn beyond the codecs.
+in use can be checked too. The checks share no code with the turn beyond the codecs and the walk back through a
+stream's events.
 """
 
 from collections import defaultdict

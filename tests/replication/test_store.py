@@ -48,6 +48,29 @@ def test_a_store_of_another_cluster_region_or_format_is_refused(workplace: Path)
     assert (workplace / "s" / "data.mdb").read_bytes() == before
 
 
+def test_a_store_whose_description_is_spoilt_is_refused_or_verified(workplace: Path) -> None:
+    opened(workplace / "s").close()
+    store = Store(workplace / "s")
+    with store.reading() as transaction:
+        row = store.get(transaction, "meta", b"store") or b""
+    store.close()
+    refused = 0
+    for place in range(len(row)):
+        store = Store(workplace / "s")
+        with store.writing() as transaction:
+            spoilt = row[:place] + bytes([row[place] ^ 0x80]) + row[place + 1 :]
+            transaction.put(b"store", spoilt, db=store.dbs["meta"])
+        store.close()
+        try:
+            verify(workplace / "s")
+        except StoreRefused:
+            refused += 1
+        with lmdb.open(str(workplace / "s"), max_dbs=16) as env, env.begin(write=True) as writing:
+            writing.put(b"store", row, db=env.open_db(b"meta", writing))
+    assert refused > len(row) / 2
+    opened(workplace / "s").close()
+
+
 def test_a_store_in_use_by_another_process_is_refused_and_can_be_verified(workplace: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from replication.replica import Replica;"

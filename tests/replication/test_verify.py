@@ -154,7 +154,7 @@ def test_a_spoilt_store_is_told(directory: Path, name: str) -> None:
 def test_random_bytes_in_any_row_never_pass_unseen_or_crash(directory: Path, seed: int) -> None:
     """Flip one byte of one row's value in each table that the log determines."""
     rng = random.Random(seed)
-    for table in ("log", "streams", "elements", "origins"):
+    for table in ("log", "streams", "milestones", "elements", "origins"):
         store = Store(directory)
         with store.writing() as transaction:
             rows = [row for row in Snapshot(store, transaction).walk(table) if row[1]]

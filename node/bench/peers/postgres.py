@@ -1,5 +1,6 @@
-"""PostgreSQL (Debian: postgresql): inserts committed one by one, with the disk synced, into a table with as many
-indexes as an event here has rows; COPY; and logical replication of rows that were committed one by one.
+"""PostgreSQL (Debian: postgresql): inserts committed one by one, with the disk synced, into a table with three
+indexes (by dot, by stream in order, and one for the stream's own row, which resolves it here); COPY; and logical
+replication of rows that were committed one by one.
 """
 
 import os
