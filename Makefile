@@ -31,7 +31,7 @@ bench: ## figures, each with its floor, and peers where they are installed (abou
 sets: ## cost of a set at 1,000 and at 1,000,000 members
 	uv run atoll bench sets
 
-growth: ## cost and memory from 100,000 to 5,000,000 events; draws growth.svg (about 10 minutes)
+growth: ## cost and memory from 100,000 to 5,000,000 events; draws growth.svg (about 6 minutes)
 	uv run atoll bench growth --plot growth.svg
 
 processes: ## what more processes on one store would bring
