@@ -10,7 +10,7 @@ each origin, then walk back from the one beyond the place: a skip list of one le
 """
 
 import heapq
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Iterator
 
 from crdt.dot import Dot
@@ -47,6 +47,11 @@ def walk_back(snapshot: Snapshot, stream: VersionVector, covered: VersionVector)
             yield row
 
 
+def held_entry(snapshot: Snapshot, origin: str, seq: int) -> Entry:
+    """An event that the log holds."""
+    return read_entry(_held(snapshot, origin, seq))
+
+
 def _back(snapshot: Snapshot, origin: str, newest: int, covered: int) -> Iterator[tuple[int, LogRow]]:
     seq = newest
     while seq > covered:
@@ -58,7 +63,7 @@ def _back(snapshot: Snapshot, origin: str, newest: int, covered: int) -> Iterato
 
 def _held(snapshot: Snapshot, origin: str, seq: int) -> LogRow:
     row = snapshot.event(Dot(origin, seq))
-    assert row is not None, f"{origin}.{seq} is in a stream's vector and not in the log"
+    assert row is not None, f"{origin}.{seq} is below a head or in a vector, and not in the log"
     return row
 
 
@@ -76,11 +81,11 @@ def _of_origin(snapshot: Snapshot, row: StreamRow, origin: str, after: Order) ->
             return row.vector[origin]
         return snapshot.milestone(row.number, milestone).get(origin, 0) if milestone else 0
 
-    def is_beyond(milestone: int) -> bool:
+    def order_reached(milestone: int) -> Order:
         newest = reached(milestone)
-        return newest > 0 and order_of(read_entry(_held(snapshot, origin, newest))) > after
+        return order_of(held_entry(snapshot, origin, newest)) if newest else BEGINNING
 
-    milestone = bisect_left(milestones, True, key=is_beyond)
+    milestone = bisect_right(milestones, after, key=order_reached)
     low = reached(milestone - 1)
     while low < row.vector[origin]:
         milestone = bisect_right(milestones, low, lo=milestone, key=reached)
@@ -89,6 +94,6 @@ def _of_origin(snapshot: Snapshot, row: StreamRow, origin: str, after: Order) ->
         stretch = [seq for seq, _ in _back(snapshot, origin, high, low)]
         low = high
         for seq in reversed(stretch):
-            event = read_entry(_held(snapshot, origin, seq))
+            event = held_entry(snapshot, origin, seq)
             if order_of(event) > after:
                 yield event

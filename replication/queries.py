@@ -5,6 +5,7 @@ Every order that shows is by (timestamp, origin, seq) or by UTF-8 bytes, and not
 """
 
 import heapq
+from bisect import bisect_right
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -19,7 +20,7 @@ from replication import tables
 from replication.errors import TooLarge, Unfoldable, UnknownStream
 from replication.event import Entry
 from replication.event_codec import decode_header
-from replication.history import Order, in_order, order_of, read_entry, walk_back
+from replication.history import Order, held_entry, in_order, order_of, read_entry, walk_back
 from replication.limits import (
     ELEMENT_BYTES_MAX,
     GATHER_ROWS_MAX,
@@ -233,16 +234,9 @@ def prefix_log(snapshot: Snapshot, prefix: str, after: Order, limit: int) -> tup
 
 
 def _from_order(snapshot: Snapshot, origin: str, after: Order) -> Iterator[Entry]:
-    low, high = 1, snapshot.heads[origin].seq + 1
-    while low < high:
-        middle = (low + high) // 2
-        row = snapshot.event(Dot(origin, middle))
-        assert row is not None, f"{origin}.{middle} is below its head and not in the log"
-        if order_of(read_entry(row)) <= after:
-            low = middle + 1
-        else:
-            high = middle
-    for row in snapshot.log_from(origin, low):
+    seqs = range(1, snapshot.heads[origin].seq + 1)
+    place = bisect_right(seqs, after, key=lambda seq: order_of(held_entry(snapshot, origin, seq)))
+    for row in snapshot.log_from(origin, place + 1):
         yield read_entry(row)
 
 
