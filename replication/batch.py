@@ -32,6 +32,7 @@ from replication.tables import Head, LogRow, OriginNumbers, RequestRow, StreamRo
 Rows = dict[str, dict[bytes, bytes | None]]
 """What a commit puts into tables, by key; None where it takes out a row."""
 READ_BY_TURNS = ("streams", "elements", "log", "milestones", "requests")
+"""Those of which a batch may ask for a row; milestones, where a stream is folded again."""
 
 
 class Batch(Snapshot):

@@ -159,6 +159,8 @@ def test_a_version_that_knows_more_folds_again_from_the_log(node: Make, monkeypa
     eu, us = node("eu"), node("us")
     us.write("s", add={"m": ["x", "y"]}, set={"n": 1})
     us.write("s", remove={"m": ["x"]})
+    for number in range(limits.MILESTONE_EVENTS):
+        us.write("s", set={"n": number})
     us.write("t", set={"n": 1})
     us.write("s", delete=True)
     us.write("s", add={"m": ["z"]}, set={"n": 2})
