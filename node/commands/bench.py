@@ -11,7 +11,7 @@ from pathlib import Path
 from node.bench import directory as identity
 from node.bench import embedded, exchange, http, streams
 from node.bench.figure import Figure, dump, show
-from node.bench.peers import measure
+from node.bench.peers import measure, rates_beside
 from node.bench.peers.rates import Rates
 from node.bench.plot import series_of, svg
 from node.errors import BadArguments
@@ -69,7 +69,7 @@ def bench(
             home = Path(directory) / name
             home.mkdir()
             for figure in run(home):
-                figures.append(replace(figure, peers=_rates_beside(figure.name, beside)))
+                figures.append(replace(figure, peers=rates_beside(figure.name, beside)))
                 print(f"  {figure.name}: {figure.value:,.4g} {figure.unit}", file=sys.stderr)
     series = series_of(figures)
     if plot is not None and series:
@@ -86,14 +86,3 @@ def _measure_peers(directory: Path) -> dict[str, Rates]:
     home = directory / "peers"
     home.mkdir()
     return measure(home)
-
-
-def _rates_beside(name: str, beside: dict[str, Rates]) -> dict[str, float]:
-    """What the peers do of what a figure measures."""
-    shown: dict[str, float] = {}
-    for peer, rates in beside.items():
-        for what, rate in rates.items():
-            same_lag = what.startswith("lag") and name.startswith("replication lag at 100 ") and name.endswith("p50")
-            if same_lag or (name.removeprefix("HTTP ").startswith(what) and not name.endswith("p99")):
-                shown[peer] = rate
-    return shown

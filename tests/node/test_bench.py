@@ -9,7 +9,7 @@ import pytest
 from node.bench import directory, embedded, exchange, http, loader, streams
 from node.bench.figure import Figure, dump
 from node.bench.loader import Load, Loaded
-from node.bench.peers import PEERS
+from node.bench.peers import PEERS, rates_beside
 from node.bench.plot import series_of, svg
 from node.commands.application import run
 
@@ -20,6 +20,18 @@ def test_a_ratio_says_how_close_a_figure_comes_to_its_floor() -> None:
     assert Figure("a", 4.0, "ms").ratio is None
     shown = json.loads(dump([Figure("a", 1.0, "ms", 2.0, {"p": 3.0})]))
     assert shown == {"a": {"value": 1.0, "unit": "ms", "floor": 2.0, "ratio": 2.0, "peers": {"p": 3.0}}}
+
+
+def test_a_figure_stands_beside_what_peers_do_of_the_same_and_how() -> None:
+    measured = {
+        "A": {"write, 16 connections": 1.0, "catch-up (synced)": 2.0, "catch-up (not synced)": 3.0},
+        "B": {"write, 64 connections": 4.0, "lag p50 ms": 5.0},
+    }
+    assert rates_beside("HTTP write, 16 connections", measured) == {"A": 1.0}
+    assert rates_beside("HTTP write, 16 connections, p99", measured) == {}
+    assert rates_beside("catch-up, 1,000 events", measured) == {"A (synced)": 2.0, "A (not synced)": 3.0}
+    assert rates_beside("replication lag at 100 writes/s, p50", measured) == {"B": 5.0}
+    assert rates_beside("replication lag at 1,000 writes/s, p50", measured) == {}
 
 
 def test_figures_at_several_sizes_are_drawn() -> None:

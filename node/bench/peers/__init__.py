@@ -23,3 +23,15 @@ def measure(directory: Path) -> dict[str, Rates]:
             home.mkdir()
             measured[name] = peer.measure(home)
     return measured
+
+
+def rates_beside(name: str, measured: dict[str, Rates]) -> dict[str, float]:
+    """What the peers do of what the figure of this name measures, by peer and how it does that."""
+    shown: dict[str, float] = {}
+    for peer, rates in measured.items():
+        for key, rate in rates.items():
+            what, parenthesis, how = key.partition(" (")
+            same_lag = what.startswith("lag") and name.startswith("replication lag at 100 ") and name.endswith("p50")
+            if same_lag or (name.removeprefix("HTTP ").startswith(what) and not name.endswith("p99")):
+                shown[peer + parenthesis + how] = rate
+    return shown

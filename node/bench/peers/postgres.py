@@ -1,6 +1,7 @@
 """PostgreSQL (Debian: postgresql): inserts committed one by one, with the disk synced, into a table with three
 indexes (by dot, by stream in order, and one for the stream's own row, which resolves it here); COPY; and logical
-replication of rows that were committed one by one.
+replication of rows that were committed one by one, with the subscriber's disk synced at each of its commits, and, as
+is its default, only now and then.
 """
 
 import os
@@ -16,7 +17,7 @@ from node.bench.peers.rates import SECONDS, Rates, scattered
 from node.bench.processes import HOST, free_port, run, server
 
 COPY_ROWS = 300_000
-CATCH_UP_ROWS = 300_000
+CATCH_UP_SYNCED_ROWS, CATCH_UP_ROWS = 50_000, 300_000
 
 TABLE = """
 CREATE TABLE events (seq bigserial, origin int, stream text, at timestamptz DEFAULT clock_timestamp(), body text,
@@ -88,25 +89,28 @@ def measure(home: Path) -> Rates:
         began = time.perf_counter()
         _query(url, f"\\copy events (seq, origin, stream, body) FROM '{rows}'")
         rates["ingest"] = COPY_ROWS / (time.perf_counter() - began)
-        rates["catch-up"] = _catch_up(url, other, pgbench)
+        rates["catch-up (synced)"] = _catch_up(url, other, pgbench, CATCH_UP_SYNCED_ROWS, synced="on")
+        rates["catch-up (not synced)"] = _catch_up(url, other, pgbench, CATCH_UP_ROWS, synced="off")
     return rates
 
 
-def _catch_up(url: str, other: str, pgbench: list[str]) -> float:
-    """Rows that were committed one by one while the subscriber was away, replayed by it."""
+def _catch_up(url: str, other: str, pgbench: list[str], rows: int, *, synced: str) -> float:
+    """Rows that were committed one by one while the subscriber was away, replayed by it, each in a commit."""
     for one in (url, other):
         _query(one, "DROP TABLE IF EXISTS events")
         _query(one, TABLE)
+    _query(url, "DROP PUBLICATION IF EXISTS everything")
     _query(url, "CREATE PUBLICATION everything FOR ALL TABLES")
     where = url.replace("postgresql://bench@", "host=").replace(f"{HOST}:", f"{HOST} port=").replace("/postgres", "")
-    _query(other, f"CREATE SUBSCRIPTION s CONNECTION '{where} user=bench dbname=postgres' PUBLICATION everything")
-    time.sleep(2)
-    _query(other, "ALTER SUBSCRIPTION s DISABLE")
-    run([*pgbench, "-c", "16", "-t", str(CATCH_UP_ROWS // 16), url])
+    options = f"enabled = off, create_slot = on, copy_data = off, synchronous_commit = {synced}"
+    subscribe = f"CREATE SUBSCRIPTION s CONNECTION '{where} user=bench dbname=postgres' PUBLICATION everything"
+    _query(other, f"{subscribe} WITH ({options})")
+    written = rows // 16 * 16
+    run([*pgbench, "-c", "16", "-t", str(rows // 16), url])
     began = time.perf_counter()
     _query(other, "ALTER SUBSCRIPTION s ENABLE")
-    while int(_query(other, "SELECT count(*) FROM events") or 0) < CATCH_UP_ROWS // 16 * 16:
+    while int(_query(other, "SELECT count(*) FROM events")) < written:
         time.sleep(0.1)
     seconds = time.perf_counter() - began
     _query(other, "DROP SUBSCRIPTION s")
-    return CATCH_UP_ROWS / seconds
+    return written / seconds

@@ -41,10 +41,10 @@ def measure(home: Path) -> Rates:
         for connections in (64, 16, 64):  # the first time warms it up: code that runs often is compiled by and by
             write = Load(HOST, port, connections, SECONDS, "POST", "/users", 1, body, json_type, (201,))
             read = Load(HOST, port, connections, SECONDS, "GET", "/users/{n}", 100)
-            rates[f"write, {connections} connections"] = loader.run(write).rate
+            rates[f"write, {connections} connections (not synced)"] = loader.run(write).rate
             rates[f"read, {connections} connections"] = loader.run(read).rate
         rates["lag p50 ms"] = _lag(client, database, other)
-        rates["catch-up"] = _catch_up(client, port, second)
+        rates["catch-up (not synced)"] = _catch_up(client, port, second)
     return rates
 
 

@@ -4,7 +4,10 @@ SECONDS = 5
 STREAMS = 20_000
 
 Rates = dict[str, float]
-"""What a peer does, by how the names of the figures begin that it stands beside: events a second, or milliseconds."""
+"""What a peer does, by how the names of the figures begin that it stands beside: events a second, or milliseconds.
+
+What is said in parentheses at the end is shown beside the peer's name.
+"""
 
 
 def scattered(number: int) -> int:
