@@ -118,7 +118,7 @@ async def read_changes(request: Request) -> Reply | Stream:
     following = _parse(request)
     limit, wait = request.limit, request.number("wait", 0, 0, WAIT_MAX_S)
     await wait_causal(request)
-    match accepted(request.header("accept"), (JSON_TYPE, MSGPACK_TYPE, SSE_TYPE, NDJSON_TYPE)):
+    match accepted(request.headers.get("accept"), (JSON_TYPE, MSGPACK_TYPE, SSE_TYPE, NDJSON_TYPE)):
         case "text/event-stream":
             return Stream(SSE_TYPE, partial(_follow, following, _server_sent, b"event: caught-up\n", b": alive\n\n"))
         case "application/x-ndjson":
@@ -146,7 +146,7 @@ def _parse(request: Request) -> Following:
     form = request.query.get("form", "events")
     if form not in ("events", "resolved"):
         raise Invalid("form", "is events or resolved")
-    after = request.header("last-event-id") or request.query.get("after")
+    after = request.headers.get("last-event-id") or request.query.get("after")
     if after == "now":
         vector: VersionVector = request.node.replica.vector
     else:

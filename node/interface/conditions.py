@@ -39,7 +39,7 @@ class WriteConditions(msgspec.Struct, frozen=True):
 
 def wait_seconds(request: Request) -> float:
     """How long the client would wait."""
-    for preference in (request.header("prefer") or "").split(","):
+    for preference in (request.headers.get("prefer") or "").split(","):
         match = _WAIT.fullmatch(preference.split(";")[0])
         if match:
             return min(float(match[1]), WAIT_MAX_S)
@@ -58,7 +58,7 @@ async def wait_causal(request: Request) -> None:
 
 def causal_vector(request: Request) -> VersionVector | None:
     """What `Causal-After` names; None without one. Raises: Invalid."""
-    header = request.header("causal-after")
+    header = request.headers.get("causal-after")
     if header is None:
         return None
     return _join(parse_token(text, "Causal-After").vector for text in tokens_in(header))
@@ -78,11 +78,11 @@ def _join(vectors: Iterable[VersionVector]) -> VersionVector:
 
 def parse_conditions(request: Request) -> WriteConditions:
     """The conditions of a write to the request's stream. Raises: Invalid."""
-    if_match, if_none_match = request.header("if-match"), request.header("if-none-match")
+    if_match, if_none_match = request.headers.get("if-match"), request.headers.get("if-none-match")
     if if_none_match not in (None, "*"):
         raise Invalid("If-None-Match", "is * on a write; to write at a state, send If-Match")
     expected = None if if_match in (None, "*") else _expected(if_match or "", request.name)
-    context = request.header("causal-context")
+    context = request.headers.get("causal-context")
     return WriteConditions(
         expected,
         if_match == "*",
@@ -105,11 +105,10 @@ async def wait_conditions(request: Request, conditions: WriteConditions) -> None
     Raises: NotCaughtUp; ContextAhead; LostDots.
     """
     await wait_causal(request)
-    seconds = wait_seconds(request)
     if conditions.expected is not None and len(conditions.expected) == 1:
-        await request.node.wait_for(conditions.expected[0], seconds)
+        await request.node.wait_for(conditions.expected[0], wait_seconds(request))
     if conditions.context is not None:
         try:
-            await request.node.wait_for(conditions.context, seconds)
+            await request.node.wait_for(conditions.context, wait_seconds(request))
         except NotCaughtUp as error:
             raise ContextAhead(error.missing) from None

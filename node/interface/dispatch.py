@@ -19,7 +19,7 @@ async def dispatch(asked: Request, query: bytes) -> Rendered | Stream:
         asked.query = parse_any_query(query) if route.query is None else parse_query(query, route.query)
         answer = await route.handler(asked)
         if isinstance(answer, Reply):
-            return render(answer, asked.header("accept"), asked.header("if-none-match"))
+            return render(answer, asked.headers.get("accept"), asked.headers.get("if-none-match"))
     except ClientGone:
         raise
     except Problem as problem:

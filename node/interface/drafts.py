@@ -71,11 +71,13 @@ def spell(operations: Iterable[Operation]) -> dict[str, Any]:
     return shown
 
 
-def _fields(value: dict[str, Any], kind: str) -> Iterator[tuple[str, Any]]:
-    fields = value.get(kind, {})
-    if not isinstance(fields, dict) or (kind in value and not fields):
+def _fields(value: dict[str, Any], kind: str) -> Iterable[tuple[str, Any]]:
+    if kind not in value:
+        return ()
+    fields = value[kind]
+    if not isinstance(fields, dict) or not fields:
         raise Invalid(kind, "must be an object of at least one field")
-    yield from fields.items()
+    return fields.items()
 
 
 def parse_provenance(value: dict[str, Any]) -> tuple[str | None, Source | None]:

@@ -47,7 +47,7 @@ async def ingest(request: Request) -> Stream:
     """Write many events, one a line; one outcome a line comes back as each is durable."""
     media_type = request.media_type((NDJSON_TYPE, JSON_TYPE, MSGPACK_TYPE))
     lines = _values(request) if media_type == MSGPACK_TYPE else _lines(request)
-    preferences = {part.strip().lower() for part in (request.header("prefer") or "").split(",")}
+    preferences = {part.strip().lower() for part in (request.headers.get("prefer") or "").split(",")}
     actor = actor_of(request)
     await wait_causal(request)
     ingestion = _Ingestion(request, lines, actor, minimal="return=minimal" in preferences)

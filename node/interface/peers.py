@@ -9,7 +9,7 @@ from replication.limits import MESSAGE_BYTES_MAX
 
 async def exchange(request: Request) -> Rendered:
     """Take a peer's message; answer with events, a digest, or a refusal (400 where nothing of it could be taken)."""
-    if (request.header("content-type") or "").split(";")[0].strip() != MSGPACK_TYPE:
+    if (request.headers.get("content-type") or "").split(";")[0].strip() != MSGPACK_TYPE:
         raise Problem("unsupported-media-type", f"a message is {MSGPACK_TYPE}", {"accepted": [MSGPACK_TYPE]})
     answer, taken = await request.node.gossip.answer(await request.content(MESSAGE_BYTES_MAX))
     return Rendered(200 if taken else 400, {"content-type": MSGPACK_TYPE}, answer)

@@ -24,7 +24,11 @@ class ClientGone(Exception):
 
 @dataclass(eq=False)
 class Request:
-    """One request. Shape: `name` is the stream, prefix or dot of the path; `query` holds each parameter once."""
+    """One request.
+
+    Shape: `name` is the stream, prefix or dot of the path; `query` holds each parameter once; the names of `headers`
+    are in lower case.
+    """
 
     node: Node
     method: str
@@ -34,9 +38,6 @@ class Request:
     headers: Mapping[str, str]
     chunks: AsyncIterator[bytes]
     consumed: bool = False
-
-    def header(self, name: str) -> str | None:
-        return self.headers.get(name)
 
     def flag(self, name: str) -> bool:
         """A parameter that is `true` or `false` [false]. Raises: Invalid."""
@@ -64,7 +65,7 @@ class Request:
 
         Raises: Problem (too-large), before all of it is read.
         """
-        stated = self.header("content-length")
+        stated = self.headers.get("content-length")
         if stated is not None and stated.isdecimal() and int(stated) > most:
             raise Problem("too-large", f"the body has {stated} bytes; at most {most} are allowed")
         data = bytearray()
@@ -85,7 +86,7 @@ class Request:
         """
         if self.consumed or not ("content-length" in self.headers or "transfer-encoding" in self.headers):
             return True
-        stated = self.header("content-length") or "0"
+        stated = self.headers.get("content-length") or "0"
         left = DRAIN_BYTES_MAX if stated.isdecimal() and int(stated) <= BODY_BYTES_MAX + DRAIN_BYTES_MAX else 0
         with trio.move_on_after(DRAIN_S):
             try:
@@ -109,7 +110,7 @@ class Request:
 
     def media_type(self, allowed: Collection[str]) -> str:
         """The type that the body says it has. Raises: Problem (unsupported-media-type), for one not allowed."""
-        stated, encoding = self.header("content-type"), self.header("content-encoding")
+        stated, encoding = self.headers.get("content-type"), self.headers.get("content-encoding")
         if stated is not None and stated in allowed and encoding is None:
             return stated
         if encoding not in (None, "identity"):

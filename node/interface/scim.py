@@ -81,7 +81,7 @@ async def _serve(request: Request, service: DirectoryService) -> ScimResponse:
 
 
 def _asking(request: Request, body: bytes) -> Asking:
-    context = request.header("causal-context")
+    context = request.headers.get("causal-context")
     return Asking(
         actor=actor_of(request),
         named=named(request, body) if request.method != "GET" else None,
@@ -96,7 +96,7 @@ def _asking(request: Request, body: bytes) -> Asking:
 
 async def _wait_for_condition(request: Request) -> None:
     """Wait for the state of If-Match, where it is ahead of this node. Raises: NotCaughtUp; LostDots."""
-    header = request.header("if-match")
+    header = request.headers.get("if-match")
     if header is None or header.strip() == "*":
         return
     vectors: list[VersionVector] = []
@@ -114,7 +114,7 @@ def _base_url(request: Request) -> str:
     configured = request.node.configuration.public_url
     if configured:
         return configured.rstrip("/") + ROOT
-    return f"http://{request.header('host') or 'localhost'}{ROOT}"
+    return f"http://{request.headers.get('host') or 'localhost'}{ROOT}"
 
 
 def _error(service: DirectoryService, status: int, detail: str, kind: str | None = None) -> ScimResponse:

@@ -19,7 +19,7 @@ from replication.tokens import parse_scoped
 async def write_transaction(request: Request) -> Reply:
     """Write events on several streams, all or none; replicated and applied as one."""
     for header in ("if-match", "if-none-match", "causal-context"):
-        if request.header(header) is not None:
+        if request.headers.get(header) is not None:
             raise Invalid(header.title(), "is for a single stream; a transaction states its conditions in `expect`")
     value, body = await request.document()
     fields = check_object(value, ("events", "expect", *PROVENANCE))

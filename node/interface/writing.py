@@ -25,7 +25,7 @@ ANONYMOUS = "anonymous"
 def actor_of(request: Request) -> str:
     """Who writes: what the configured header claims. There is no authentication yet that would prove it."""
     name = request.node.configuration.actor_header
-    claimed = request.header(name.lower())
+    claimed = request.headers.get(name.lower())
     return ANONYMOUS if claimed is None else check_text(claimed, name, ACTOR_BYTES_MAX)
 
 
@@ -34,7 +34,7 @@ def named(request: Request, body: bytes) -> tuple[str, bytes] | None:
 
     Raises: Invalid.
     """
-    key = request.header("idempotency-key")
+    key = request.headers.get("idempotency-key")
     if key is None:
         return None
     return check_text(key, "Idempotency-Key", IDEMPOTENCY_KEY_BYTES_MAX), _fingerprint(request, body)
