@@ -1,12 +1,14 @@
 """Single requests over HTTP: durable writes and resolved reads, at 1, 16 and 64 connections."""
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from node.bench import loader
 from node.bench.figure import Figure
+from node.bench.floor import copied
 from node.bench.loader import Load
-from node.bench.processes import HOST, atoll, free_port, stock
+from node.bench.processes import HOST, atoll, bare, free_port, stock
 from node.bench.workload import NAME, fill, open_replica
 
 STREAMS = 20_000
@@ -32,28 +34,33 @@ def _prepare(directory: Path) -> None:
 
 
 def writes(directory: Path) -> Iterator[Figure]:
-    """Single durable writes; the floor is the same handlers behind Quart on stock hypercorn."""
-    yield from _measure(directory, "write", write_load)
+    """Single durable writes; the floor is a server that puts the rows of an event, and does nothing else."""
+    yield from _measure(directory, "write", write_load, bare)
 
 
 def reads(directory: Path) -> Iterator[Figure]:
     """Reads of a resolved stream; the floor is the same handlers behind Quart on stock hypercorn."""
-    yield from _measure(directory, "read", read_load)
+    yield from _measure(directory, "read", read_load, stock)
 
 
-def _measure(directory: Path, kind: str, load: Callable[[int, int], Load]) -> Iterator[Figure]:
+def _measure(
+    directory: Path,
+    kind: str,
+    load: Callable[[int, int], Load],
+    other: Callable[[Path, int], AbstractContextManager[None]],
+) -> Iterator[Figure]:
     _prepare(directory)
-    port, slow_port = free_port(), free_port()
-    slow = {}
-    with stock(directory, "eu", slow_port):
+    port, other_port = free_port(), free_port()
+    floor = {}
+    with other(copied(directory / "eu", directory / "floor"), other_port):
         for connections in CONNECTIONS:
-            slow[connections] = loader.run(load(slow_port, connections)).rate
+            floor[connections] = loader.run(load(other_port, connections)).rate
     with atoll(directory, "eu", port):
         for connections in CONNECTIONS:
             loaded = loader.run(load(port, connections))
             assert not loaded.unexpected, f"{loaded.unexpected} answers of another status"
             what = f"HTTP {kind}, {connections} connections"
-            yield Figure(what, loaded.rate, "requests/s", slow[connections])
+            yield Figure(what, loaded.rate, "requests/s", floor[connections])
             yield Figure(f"{what}, p99", loaded.p99, "ms")
 
 

@@ -68,8 +68,14 @@ def atoll(directory: Path, region: str, port: int, *options: str) -> Iterator[st
 
 
 @contextmanager
-def stock(directory: Path, region: str, port: int) -> Iterator[None]:
+def stock(directory: Path, port: int) -> Iterator[None]:
     """While this lasts, the same handlers behind Quart on hypercorn as it is."""
-    command = [sys.executable, "-m", "node.bench.stock", str(directory / region), region, str(port)]
-    with server(command, port, directory):
+    with server([sys.executable, "-m", "node.bench.stock", str(directory), "eu", str(port)], port, directory):
+        yield
+
+
+@contextmanager
+def bare(directory: Path, port: int) -> Iterator[None]:
+    """While this lasts, something takes writes that just puts the rows of an event."""
+    with server([sys.executable, "-m", "node.bench.bare", str(directory), str(port)], port, directory):
         yield
