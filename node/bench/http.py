@@ -7,7 +7,7 @@ from pathlib import Path
 from node.bench import loader
 from node.bench.figure import Figure
 from node.bench.floor import copied
-from node.bench.loader import Load
+from node.bench.loader import Load, Loaded
 from node.bench.processes import HOST, atoll, bare, free_port, stock
 from node.bench.workload import NAME, fill, open_replica
 
@@ -54,14 +54,19 @@ def _measure(
     floor = {}
     with other(copied(directory / "eu", directory / "floor"), other_port):
         for connections in CONNECTIONS:
-            floor[connections] = loader.run(load(other_port, connections)).rate
+            floor[connections] = _loaded(load(other_port, connections)).rate
     with atoll(directory, "eu", port):
         for connections in CONNECTIONS:
-            loaded = loader.run(load(port, connections))
-            assert not loaded.unexpected, f"{loaded.unexpected} answers of another status"
+            loaded = _loaded(load(port, connections))
             what = f"HTTP {kind}, {connections} connections"
             yield Figure(what, loaded.rate, "requests/s", floor[connections])
             yield Figure(f"{what}, p99", loaded.p99, "ms")
+
+
+def _loaded(load: Load) -> Loaded:
+    loaded = loader.run(load)
+    assert not loaded.unexpected, f"{loaded.unexpected} answers of another status to {load.method} {load.path}"
+    return loaded
 
 
 def others(directory: Path) -> Iterator[Figure]:
@@ -85,9 +90,7 @@ def others(directory: Path) -> Iterator[Figure]:
             "resolve, 100 streams": Load(HOST, port, 16, SECONDS, "POST", "/resolve", body=many, headers=JSON),
             "changes, a page of 100": Load(HOST, port, 16, SECONDS, "GET", "/changes"),
         }.items():  # fmt: skip
-            loaded = loader.run(load)
-            assert not loaded.unexpected, what
-            yield Figure(f"HTTP {what}, 16 connections", loaded.rate, "requests/s")
+            yield Figure(f"HTTP {what}, 16 connections", _loaded(load).rate, "requests/s")
 
 
 def _token(port: int) -> str:
