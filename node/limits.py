@@ -121,6 +121,8 @@ SCIM_BULK_OPERATIONS_MAX = 1_000
 SCIM_BULK_BYTES_MAX = 1024 * 1024
 SCIM_EXAMINED_MAX = 2_000
 """Resources that one filter may have looked at, beyond what an index serves."""
+SCIM_MEMBERS_MATCHED_MAX = 10_000
+"""Members that one filter may have looked at, where it does not name them."""
 SCIM_GROUPS_SHOWN_MAX = 1_000
 """Groups that a user shows, the first by name."""
 SPLITS_FOLLOWED_MAX = 8

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any, cast
 
 import trio
-from scim2_models import Context, PatchOp, Resource, ResourceType, SearchRequest
+from scim2_models import Context, PatchOp, Resource, ResourceType, ResponseParameters, SearchRequest
 from scim2_server.bulk import BulkPlan, BulkStep
 from scim2_server.conditions import Conditions
 from scim2_server.handler import AsyncScimHandler
@@ -19,13 +19,25 @@ from scim2_server.storage import SearchPage
 from node.directory import group_patch
 from node.directory.mapping import difference, fields_of, to_fields
 from node.directory.names import MEMBERS
-from node.directory.resources import VARIANT_BYTES, find, to_model
-from node.directory.schema import GROUP
+from node.directory.resources import (
+    VARIANT_BYTES,
+    find,
+    keeps,
+    keeps_part,
+    member_document,
+    member_named,
+    to_model,
+)
+from node.directory.schema import GROUP, USER
 from node.directory.search import PAUSE_AFTER
 from node.directory.storage import DirectoryStorage
 from node.directory.tolerance import tolerated
 from replication.stream_name import ROOT
 from replication.tokens import format_token
+
+MEMBER_PARTS = ("value", "$ref", "type", "display")
+MEMBERS_AT_ONCE = 256
+"""Members that are listed before others have a turn."""
 
 
 class DirectoryHandler(AsyncScimHandler):
@@ -90,6 +102,36 @@ class DirectoryHandler(AsyncScimHandler):
         self.storage.exactly = bool(conditions.if_match) and conditions.if_match != "*"
         return Conditions(_plain(conditions.if_match), _plain(conditions.if_none_match))
 
+    # --- answers: members are listed beside the model, so that a large group takes nobody else's time
+
+    async def handle(self, request: ScimRequest) -> ScimResponse:
+        """Serve a request."""
+        response: ScimResponse = await super().handle(request)
+        body = response.body
+        if isinstance(body, dict) and body.get("id") in self.storage.members:
+            with self.service.provider:
+                asked = self.service.read_response_parameters(self.service.get_resource_type(GROUP), request.query)
+            await self._list_members(request.base_url, body, asked)
+        return response
+
+    async def _list_members(self, base_url: str, shown: dict[str, Any], asked: ResponseParameters[Any]) -> None:
+        """Add a group's members to its document, as far as the answer is to show them; others run meanwhile."""
+        members = self.storage.members[shown["id"]]
+        if not members or not keeps(asked, MEMBERS):
+            return
+        types = {kind: self.service.get_resource_type(kind) for kind in (USER, GROUP)}
+        hidden = [part for part in MEMBER_PARTS if not keeps_part(asked, MEMBERS, part)]
+        listed = shown[MEMBERS] = []
+        for element, name in members.items():
+            kind, identity = member_named(element)
+            location = self.service.resource_location(base_url, types[kind], identity)
+            member = member_document(kind, identity, location, name)
+            for part in hidden:
+                member.pop(part, None)
+            listed.append(member)
+            if len(listed) % MEMBERS_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+
     # --- search, without a second model of everything that is shown
 
     async def search(self, request: ScimRequest) -> ScimResponse:
@@ -131,7 +173,10 @@ class DirectoryHandler(AsyncScimHandler):
         shown: list[Mapping[str, Any]] = []
         for resource in page.resources:
             published = self.service.publish(request.base_url, resource)
-            shown.append(published.model_dump(scim_ctx=Context.RESOURCE_QUERY_RESPONSE, response_parameters=asked))
+            document = published.model_dump(scim_ctx=Context.RESOURCE_QUERY_RESPONSE, response_parameters=asked)
+            if self.service.get_resource_type_of(resource).name == GROUP and resource.id in self.storage.members:
+                await self._list_members(request.base_url, document, asked)
+            shown.append(document)
             if len(shown) % PAUSE_AFTER == 0:
                 await trio.lowlevel.checkpoint()
         body = cast(dict[str, Any], answer.body)

@@ -1,7 +1,7 @@
 """Reading a user or group: its stream's state, what is told from elsewhere, and the model that all of it makes."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import reduce
@@ -179,10 +179,20 @@ def to_document_of(found: Found) -> dict[str, Any]:
 
 
 def _member(element: str, name: str) -> dict[str, Any]:
+    kind, identity = member_named(element)
+    return member_document(kind, identity, f"{kind}s/{identity}", name)
+
+
+def member_named(element: str) -> tuple[str, str]:
+    """The resource type and the id of a member."""
     stream = member_stream(element)
     kind = GROUP if stream.startswith(GROUPS) else USER
-    identity = stream.removeprefix(PREFIXES[kind])
-    shown = {"value": identity, "$ref": f"{kind}s/{identity}", "type": kind}
+    return kind, stream.removeprefix(PREFIXES[kind])
+
+
+def member_document(kind: str, identity: str, location: str, name: str) -> dict[str, Any]:
+    """A member as a group shows it."""
+    shown = {"value": identity, "$ref": location, "type": kind}
     return shown | {"display": name} if name else shown
 
 
@@ -193,15 +203,20 @@ def to_model(found: Found) -> Resource[Any]:
     return made
 
 
-def keeps(parameters: ResponseParameters[Any] | None, attribute: str) -> bool:
-    """Whether an answer with these parameters shows an attribute; without any, it does."""
-    if parameters is None:
-        return True
-    asked = [_last(path) for path in parameters.attributes or ()]
-    left_out = [_last(path) for path in parameters.excluded_attributes or ()]
+def keeps(parameters: ResponseParameters[Any], attribute: str) -> bool:
+    """Whether an answer with these parameters shows an attribute, or any part of it."""
+    asked, left_out = _paths(parameters.attributes), _paths(parameters.excluded_attributes)
     name = attribute.casefold()
-    return (not asked or name in asked) and name not in left_out
+    return (not asked or any(path.partition(".")[0] == name for path in asked)) and name not in left_out
 
 
-def _last(path: object) -> str:
-    return str(path).rpartition(":")[2].partition(".")[0].casefold()
+def keeps_part(parameters: ResponseParameters[Any], attribute: str, part: str) -> bool:
+    """Whether an answer that shows an attribute shows this part of it."""
+    asked, left_out = _paths(parameters.attributes), _paths(parameters.excluded_attributes)
+    name, whole = f"{attribute}.{part}".casefold(), attribute.casefold()
+    return (not asked or whole in asked or name in asked) and name not in left_out
+
+
+def _paths(paths: Iterable[object] | None) -> set[str]:
+    """Paths without their schema, in lower case."""
+    return {str(path).rpartition(":")[2].casefold() for path in paths or ()}

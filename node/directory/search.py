@@ -17,9 +17,9 @@ from node.directory.candidates import Id, Key, Prefix, Source, Text, members_nam
 from node.directory.claims import USER_NAME, ranked
 from node.directory.names import MEMBERS
 from node.directory.refusals import search_error_of
-from node.directory.resources import PREFIXES, Found, keeps, read, read_groups, read_members, stream_of, to_model
+from node.directory.resources import PREFIXES, Found, keeps, read, read_groups, stream_of, to_model
 from node.directory.schema import GROUP, USER
-from node.limits import SCIM_EXAMINED_MAX, SCIM_MEMBERS_SHOWN_MAX
+from node.limits import SCIM_EXAMINED_MAX, SCIM_MEMBERS_MATCHED_MAX, SCIM_MEMBERS_SHOWN_MAX
 from node.views.folding import fold
 from node.views.index import LAST_KEY, last_with
 from node.views.projection import key_of
@@ -57,6 +57,7 @@ class Search:
         self.down = request.sort_by is not None and request.sort_order == SearchRequest.SortOrder.descending
         self._examined = 0
         self._members_left = SCIM_MEMBERS_SHOWN_MAX
+        self._matched_left = SCIM_MEMBERS_MATCHED_MAX
 
     async def run(self) -> SearchPage:
         """The page. Raises: SCIMException."""
@@ -147,8 +148,8 @@ class Search:
             if self._shows("groups"):
                 found.groups = read_groups(snapshot, self.views, found)
         elif self._shows(MEMBERS):
-            found.members = dict(read_members(snapshot, found))
-            self._members_left -= len(found.members)
+            members = self.storage.members[found.state.name] = await self.storage.read_members(snapshot, found)
+            self._members_left -= len(members)
             if self._members_left < 0:
                 raise TooManyException(
                     detail=f"the groups of this page have more than {SCIM_MEMBERS_SHOWN_MAX} members; ask for fewer"
@@ -169,7 +170,7 @@ class Search:
         start = self._start([key for key, _ in matched])
         page = matched[start : start + count]
         for _, one in page:
-            one.members = one.groups = None
+            one.groups = None
             await self._complete(snapshot, one)
         following = list(page[-1][0]) if page and start + count < len(matched) else None
         return SearchPage(len(matched), [to_model(one) for _, one in page], next=following)
@@ -193,19 +194,28 @@ class Search:
         if found is None:
             return None
         if kind == GROUP and mentions(self.tree, MEMBERS):
-            named = members_named(self.tree)
-            if named is None:
-                found.members = dict(read_members(snapshot, found))
-            else:
-                found.members = {one: "" for one in named if contains(snapshot, found.row, MEMBERS, one)}
+            found.members = await self._members_to_match(snapshot, found)
         if kind == USER and mentions(self.tree, "groups"):
             found.groups = read_groups(snapshot, self.views, found)
         model = to_model(found)
+        found.members = None
         if self.filter is not None and not self.filter.match(model):
             return None
         value = self.request.sort_value(model)
         text = "" if value is None else value.isoformat() if hasattr(value, "isoformat") else str(value)
         return (value is None, text, str(model.id)), found
+
+    async def _members_to_match(self, snapshot: Snapshot, found: Found) -> dict[str, str]:
+        """What a filter needs to know of a group's members. Raises: TooManyException."""
+        named = members_named(self.tree)
+        if named is not None:
+            return {one: "" for one in named if contains(snapshot, found.row, MEMBERS, one)}
+        self._matched_left -= found.row.sets.get(MEMBERS, 0)
+        if self._matched_left < 0:
+            raise TooManyException(
+                detail=f"this filter would look at more than {SCIM_MEMBERS_MATCHED_MAX} members; compare them with eq"
+            )
+        return await self.storage.read_members(snapshot, found)
 
     def _candidates(self, snapshot: Snapshot, kind: str) -> list[str]:
         """The streams among which everything that matches is. Raises: TooManyException."""

@@ -82,6 +82,9 @@ class DirectoryStorage(AsyncScimStorage):
         """Which operation of a bulk request this is; 0 where it is none."""
         self.drawn_on: tuple[VersionVector, VersionVector] = ({}, {})
         """What a search was answered from: the streams as they were then, and what its views had taken in."""
+        self.members: dict[str, dict[str, str]] = {}
+        """Those that the answer lists, by the id of their group: displayNames by element. No model could hold them:
+        a group may have a hundred thousand, and a model takes longer over each than reading it does."""
         self._seen: dict[str, Found] = {}
 
     # --- reading
@@ -94,27 +97,31 @@ class DirectoryStorage(AsyncScimStorage):
         response_parameters: ResponseParameters[Any] | None = None,
     ) -> Resource[Any]:
         """A resource; with `response_parameters`, as it is shown, else as a write begins from it."""
-        kind, shown = _kind(resource_type), response_parameters is not None
-        with_groups = kind == USER and shown and keeps(response_parameters, "groups")
+        kind, shown = _kind(resource_type), response_parameters
+        with_groups = kind == USER and shown is not None and keeps(shown, "groups")
         if with_groups:
             await self.have_shown("groups-of")
         with self.node.replica.read() as snapshot:
             found = find(snapshot, kind, resource_id)
-            if kind == GROUP and keeps(response_parameters, MEMBERS):
-                await self._add_members(snapshot, found)
+            if kind == GROUP and shown is None:
+                found.members = await self.read_members(snapshot, found)
+                found.fields.sets[MEMBERS] = set(found.members)
+            elif kind == GROUP and shown is not None and keeps(shown, MEMBERS):
+                self.members[resource_id] = await self.read_members(snapshot, found)
             if with_groups:
                 found.groups = self._groups(snapshot, found)
         self.saw(found)
         return to_model(found)
 
-    async def _add_members(self, snapshot: Snapshot, found: Found) -> None:
-        found.members = {}
+    async def read_members(self, snapshot: Snapshot, found: Found) -> dict[str, str]:
+        """The displayNames of a group's members, by element; others run meanwhile. Raises: SCIMException."""
+        members: dict[str, str] = {}
         with refusals():
             for element, name in read_members(snapshot, found):
-                found.members[element] = name
-                if len(found.members) % PAUSE_AFTER == 0:
+                members[element] = name
+                if len(members) % PAUSE_AFTER == 0:
                     await trio.lowlevel.checkpoint()
-        found.fields.sets[MEMBERS] = set(found.members)
+        return members
 
     def _groups(self, snapshot: Snapshot, found: Found) -> list[dict[str, Any]]:
         with refusals():
@@ -247,7 +254,7 @@ class DirectoryStorage(AsyncScimStorage):
         with self.node.replica.read() as snapshot:
             found = find(snapshot, kind, identity)
             if self.asking.whole and kind == GROUP:
-                await self._add_members(snapshot, found)
+                self.members[identity] = await self.read_members(snapshot, found)
             if self.asking.whole and kind == USER:
                 try:
                     found.groups = read_groups(snapshot, self.node.views, found)

@@ -4,7 +4,6 @@ What the other interfaces do with tokens holds here too: a resource's tag carrie
 sets, `Causal-After` waits, also for the views that an answer draws on.
 """
 
-import json
 import logging
 from functools import cache
 
@@ -19,6 +18,7 @@ from node.directory.refusals import scim_error_of
 from node.directory.service import DirectoryService
 from node.directory.storage import Asking, DirectoryStorage
 from node.interface.conditions import causal_vector, tokens_in, wait_causal, wait_seconds
+from node.interface.content import dump_json
 from node.interface.problems import Problem
 from node.interface.reply import COMMON, Rendered
 from node.interface.request import ClientGone, Request
@@ -128,4 +128,4 @@ def _render(response: ScimResponse, headers: dict[str, str]) -> Rendered:
         shown.pop("content-type", None)
         return Rendered(int(response.status), shown, b"")
     shown["content-type"] = SCIM_MEDIA_TYPE
-    return Rendered(int(response.status), shown, json.dumps(response.body, ensure_ascii=False).encode() + b"\n")
+    return Rendered(int(response.status), shown, dump_json(response.body))

@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from scim2_models import PreconditionFailedException
 
+from crdt.operations import Set
+from replication.command import Command, Draft
 from tests.scim import ENTERPRISE, GROUP, PATCH, SCIM, USER, USERS, Directory, begin, check_views
 from tests.serving import serving
 
@@ -158,7 +161,6 @@ async def test_members_are_patched_without_reading_the_others(
             raise AssertionError("the members are read")
 
         monkeypatch.setattr("node.directory.storage.read_members", never)
-        monkeypatch.setattr("node.directory.search.read_members", never)
         entra_adds = {"op": "Add", "path": "members", "value": [{"value": "new"}, {"value": "u1"}]}
         entra_removes = {"op": "Remove", "path": "members", "value": [{"value": "u1"}]}
         okta = {"op": "remove", "path": 'members[value eq "u2"]'}
@@ -175,6 +177,93 @@ async def test_members_are_patched_without_reading_the_others(
         assert len((await directory.ask("GET", "/Groups", excludedAttributes="members"))["Resources"]) == 1
         await directory.patch(path, {"op": "add", "path": "members", "value": [{"display": "nobody"}]}, expect=400)
         await check_views(served)
+
+
+async def test_a_large_group_is_shown_while_others_run(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No model is made of members, which takes longer than to read them, and lets nobody else run."""
+    count = 1_100
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        names = [f"u{number:04}" for number in range(count)]
+        for name in names:
+            await served.node.submit([Command((Draft(f"users/{name}", (Set("userName", name),)),))])
+        group = await directory.group("Everybody")
+        path = f"/Groups/{group['id']}"
+        await served.write(f"groups/{group['id']}", add={"members": names})
+
+        def never(*_: Any) -> Any:
+            raise AssertionError("a model is made of a member")
+
+        monkeypatch.setattr("node.directory.resources._member", never)
+        turns = 0
+
+        async def run_beside() -> None:
+            nonlocal turns
+            while True:
+                await trio.lowlevel.checkpoint()
+                turns += 1
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run_beside)
+            queries: list[tuple[str, dict[str, Any]]] = [
+                ("/Groups", {}),
+                (path, {}),
+                (path, {"attributes": "members.value"}),
+                ("/Groups", {"filter": 'displayName eq "Everybody"', "excludedAttributes": "members.display"}),
+            ]
+            for asked, query in queries:
+                before = turns
+                shown = await directory.ask("GET", asked, **query)
+                members = shown.get("Resources", [shown])[0]["members"]
+                assert [one["value"] for one in members] == names
+                assert turns - before >= 2 * (count // 256), "reading them, then listing them"
+            nursery.cancel_scope.cancel()
+        patched = await directory.patch(
+            path,
+            {"op": "add", "path": "members", "value": [{"value": "u0001"}]},
+            expect=200,
+            attributes="members.type",
+        )
+        assert patched["members"] == [{"type": "User"}] * count
+        await check_views(served)
+
+
+async def test_parts_of_members_are_shown_as_asked(workplace: Path) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        user = await directory.user("bjensen", displayName="Babs")
+        group = await directory.group("Guides", user["id"])
+        [whole] = group["members"]
+        assert whole == {
+            "value": user["id"], "type": "User", "display": "Babs", "$ref": f"{served.url}/scim/v2/Users/{user['id']}",
+        }  # fmt: skip
+        urn = "urn:ietf:params:scim:schemas:core:2.0:Group"
+        queries: list[tuple[dict[str, Any], set[str]]] = [
+            ({}, {"value", "type", "display", "$ref"}),
+            ({"attributes": "members"}, {"value", "type", "display", "$ref"}),
+            ({"attributes": "members.value,displayName"}, {"value"}),
+            ({"attributes": f"{urn}:members.Display"}, {"display"}),
+            ({"attributes": "displayName"}, set()),
+            ({"excludedAttributes": "members.display,members.$ref"}, {"value", "type"}),
+            ({"excludedAttributes": "MEMBERS"}, set()),
+        ]
+        for query, parts in queries:
+            for path in (f"/Groups/{group['id']}", "/Groups"):
+                shown = await directory.ask("GET", path, **query)
+                shown = shown.get("Resources", [shown])[0]
+                expected = [{part: whole[part] for part in parts}] if parts else None
+                assert shown.get("members") == expected, (query, path)
+
+
+async def test_a_user_and_a_group_of_one_id_are_told_apart(workplace: Path) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        await served.write("users/4", set={"userName": "anna"})
+        await served.write("groups/4", set={"displayName": "Guides"}, add={"members": ["4"]})
+        found = await directory.ask("GET", "/", filter='userName eq "anna" or displayName eq "Guides"')
+        shown = {one["meta"]["resourceType"]: one.get("members") for one in found["Resources"]}
+        assert shown["User"] is None
+        assert [one["value"] for one in shown["Group"]] == ["4"]
 
 
 async def test_deleting_is_for_good(workplace: Path) -> None:

@@ -128,6 +128,23 @@ async def test_a_filter_that_no_index_serves_is_answered_within_a_bound(
         await directory.ask("GET", "/Users", sortBy="title", expect=400)
 
 
+async def test_a_filter_looks_at_so_many_members_that_it_does_not_name(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.directory.search.SCIM_MEMBERS_MATCHED_MAX", 5)
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        users = [(await directory.user(f"u{number}", displayName=f"U {number}"))["id"] for number in range(3)]
+        await directory.group("two", *users[:2])
+        await directory.group("three", *users)
+        assert await directory.names('members.display co "2"', "Groups") == ["three"]
+        assert sorted(await directory.names("members pr", "Groups")) == ["three", "two"]
+        await directory.group("one", users[2])
+        refused = await directory.names('members.display co "2"', "Groups", expect=400)
+        assert refused["scimType"] == "tooMany"
+        assert sorted(await directory.names(f'members eq "{users[2]}"', "Groups")) == ["one", "three"]
+
+
 async def test_strange_texts_harm_nothing(workplace: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with serving(workplace) as served:
         directory = Directory(served)
