@@ -30,14 +30,12 @@ from node.directory.resources import (
 )
 from node.directory.schema import GROUP, USER
 from node.directory.search import PAUSE_AFTER
-from node.directory.storage import DirectoryStorage
+from node.directory.storage import MEMBERS_AT_ONCE, DirectoryStorage
 from node.directory.tolerance import tolerated
 from replication.stream_name import ROOT
 from replication.tokens import format_token
 
 MEMBER_PARTS = ("value", "$ref", "type", "display")
-MEMBERS_AT_ONCE = 256
-"""Members that are listed before others have a turn."""
 
 
 class DirectoryHandler(AsyncScimHandler):

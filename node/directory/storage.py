@@ -47,8 +47,8 @@ from replication.tokens import parse_scoped
 log = logging.getLogger("atoll.directory")
 
 ID_BYTES = 16
-PAUSE_AFTER = 256
-"""Members after which a reader lets others run."""
+MEMBERS_AT_ONCE = 256
+"""Members that are read or listed before others have a turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class DirectoryStorage(AsyncScimStorage):
         with refusals():
             for element, name in read_members(snapshot, found):
                 members[element] = name
-                if len(members) % PAUSE_AFTER == 0:
+                if len(members) % MEMBERS_AT_ONCE == 0:
                     await trio.lowlevel.checkpoint()
         return members
 
@@ -253,9 +253,10 @@ class DirectoryStorage(AsyncScimStorage):
         """A resource after a write. That it is written is not to be hidden by a view that is not ready."""
         with self.node.replica.read() as snapshot:
             found = find(snapshot, kind, identity)
-            if self.asking.whole and kind == GROUP:
+            whole = self.asking.whole and not self.step  # a bulk request's answer shows no resource
+            if whole and kind == GROUP:
                 self.members[identity] = await self.read_members(snapshot, found)
-            if self.asking.whole and kind == USER:
+            if whole and kind == USER:
                 try:
                     found.groups = read_groups(snapshot, self.node.views, found)
                 except ViewBuilding:

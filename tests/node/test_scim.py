@@ -172,6 +172,14 @@ async def test_members_are_patched_without_reading_the_others(
         await directory.patch(path, {"op": "add", "value": {"members": [{"value": "u1"}], "externalId": "x"}})
         event = (await directory.events(stream))[-1]
         assert (event["add"], event["set"]) == ({"members": ["u1"]}, {"externalId": "x"})
+        body = {"schemas": [PATCH], "Operations": [{"op": "add", "path": "members", "value": [{"value": "u2"}]}]}
+        bulk = await directory.ask(
+            "POST", "/Bulk",
+            {"schemas": ["urn:ietf:params:scim:api:messages:2.0:BulkRequest"],
+             "Operations": [{"method": "PATCH", "path": path, "data": body}]},
+        )  # fmt: skip
+        assert [one["status"] for one in bulk["Operations"]] == ["200"]
+        assert (await directory.events(stream))[-1]["add"] == {"members": ["u2"]}
         shown = await directory.ask("GET", path, excludedAttributes="members")
         assert shown["displayName"] == "All"
         assert len((await directory.ask("GET", "/Groups", excludedAttributes="members"))["Resources"]) == 1
