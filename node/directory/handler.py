@@ -107,8 +107,9 @@ class DirectoryHandler(AsyncScimHandler):
         response: ScimResponse = await super().handle(request)
         body = response.body
         if isinstance(body, dict) and body.get("id") in self.storage.members:
+            query = {} if request.method == "POST" else request.query  # what is created is shown whole
             with self.service.provider:
-                asked = self.service.read_response_parameters(self.service.get_resource_type(GROUP), request.query)
+                asked = self.service.read_response_parameters(self.service.get_resource_type(GROUP), query)
             await self._list_members(request.base_url, body, asked)
         return response
 

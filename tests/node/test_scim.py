@@ -261,6 +261,10 @@ async def test_parts_of_members_are_shown_as_asked(workplace: Path) -> None:
                 shown = shown.get("Resources", [shown])[0]
                 expected = [{part: whole[part] for part in parts}] if parts else None
                 assert shown.get("members") == expected, (query, path)
+        for attributes in ("members.type", "no[path"):
+            body = {"schemas": [GROUP], "displayName": "Others", "members": [whole]}
+            made = await directory.ask("POST", "/Groups", body, 201, attributes=attributes)
+            assert made["members"] == [whole], "what is created is shown whole"
 
 
 async def test_a_user_and_a_group_of_one_id_are_told_apart(workplace: Path) -> None:
