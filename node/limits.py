@@ -16,6 +16,8 @@ BODY_BYTES_MAX = 4 * 1024 * 1024
 BODY_DEPTH_MAX = VALUE_DEPTH_MAX + 4
 RESOLVE_BYTES_MAX = 4 * PAGE_BYTES_MAX
 """Rows of the streams that one /resolve reads."""
+RESOLVE_AT_ONCE = 32
+"""Streams that it reads before others have a turn: each may list a thousand members."""
 DRAIN_BYTES_MAX = 1024 * 1024
 """What is read of a body that nobody wants, so that its connection can go on."""
 DRAIN_S = 2.0

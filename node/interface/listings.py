@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import trio
+
 from node.interface.conditions import wait_causal
 from node.interface.cursors import next_link, text_position
 from node.interface.drafts import check_object
@@ -9,7 +11,7 @@ from node.interface.problems import problem_of
 from node.interface.reply import Reply
 from node.interface.request import Request
 from node.interface.streams import show
-from node.limits import RESOLVE_BYTES_MAX
+from node.limits import RESOLVE_AT_ONCE, RESOLVE_BYTES_MAX
 from replication.errors import Invalid, Refused, TooLarge
 from replication.limits import PAGE_MAX
 from replication.queries import list_streams, resolve_stream
@@ -48,7 +50,12 @@ async def resolve_many(request: Request) -> Reply:
     with request.node.replica.read() as snapshot:
         if sum(row.size for name in checked if (row := snapshot.stream(name))) > RESOLVE_BYTES_MAX:
             raise TooLarge(f"the streams have more than {RESOLVE_BYTES_MAX} bytes together; ask for fewer at once")
-        return Reply({"streams": [resolve_or_problem(snapshot, name) for name in checked]})
+        shown: list[dict[str, Any]] = []
+        for name in checked:
+            shown.append(resolve_or_problem(snapshot, name))
+            if len(shown) % RESOLVE_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+    return Reply({"streams": shown})
 
 
 def resolve_or_problem(snapshot: Snapshot, name: str) -> dict[str, Any]:

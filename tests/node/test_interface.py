@@ -290,6 +290,31 @@ async def test_transactions_are_all_or_none(workplace: Path) -> None:
         assert (await served.read("/streams/a"))["registers"] == {"n": 2}
 
 
+async def test_many_that_are_resolved_let_others_have_a_turn(workplace: Path) -> None:
+    async with serving(workplace) as served:
+        await served.write("a", set={"n": 1})
+        turns = 0
+
+        async def run_beside() -> None:
+            nonlocal turns
+            while True:
+                await trio.lowlevel.checkpoint()
+                turns += 1
+
+        async def turns_for(count: int) -> int:
+            before = turns
+            answer = (await served.client.post("/resolve", json={"streams": ["a"] * count})).json()
+            assert len(answer["streams"]) == count
+            return turns - before
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run_beside)
+            few = min([await turns_for(1) for _ in range(5)])
+            many = max([await turns_for(1_000) for _ in range(5)])
+            assert many >= few + 1_000 // 32 - 1
+            nursery.cancel_scope.cancel()
+
+
 async def test_resolve_answers_many_at_once(workplace: Path) -> None:
     async with serving(workplace / "eu") as served:
         await served.write("a", set={"n": 1})
