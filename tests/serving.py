@@ -92,3 +92,20 @@ async def serving(directory: Path, region: str = "eu", **options: Any) -> AsyncI
         async with httpx.AsyncClient(base_url=url, timeout=30, trust_env=False) as client:
             yield Served(nodes[0], client, clock, url)
         stop.set()
+
+
+@asynccontextmanager
+async def counting_turns() -> AsyncIterator[Callable[[], int]]:
+    """Count how often others have had a turn: whoever holds up the node for long gives them few."""
+    turns = 0
+
+    async def run_beside() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_beside)
+        yield lambda: turns
+        nursery.cancel_scope.cancel()
