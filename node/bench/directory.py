@@ -110,7 +110,7 @@ async def _rebuild(node: Node) -> list[Figure]:
     streams, began = node.replica.mirror.streams, perf_counter()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(go_on_writing)
-        while any(not build.serving for _, build in node.views.builds()):  # noqa: ASYNC110  # it only looks now and then
+        while not written or any(not build.serving for _, build in node.views.builds()):  # noqa: ASYNC110  # it only looks now and then
             await trio.sleep(0.01)
         seconds = perf_counter() - began
         nursery.cancel_scope.cancel()
