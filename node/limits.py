@@ -121,10 +121,20 @@ SCIM_PAGE_DEFAULT = 100
 SCIM_PAGE_MAX = 200
 SCIM_BULK_OPERATIONS_MAX = 1_000
 SCIM_BULK_BYTES_MAX = 1024 * 1024
+SCIM_OPERATIONS_MAX = 2 * SCIM_BULK_OPERATIONS_MAX
+"""Of a PATCH, or of a bulk request with those of its PATCHes."""
+SCIM_PATHS_CHARACTERS_MAX = 128 * 1024
+"""Of all paths together that these operations name."""
+SCIM_SEARCH_BYTES_MAX = HEAD_BYTES_MAX
+"""A search by POST; one by GET cannot be longer."""
+SCIM_ASIDE_BYTES = 16 * 1024
+"""A body larger than this is read in a thread: the library takes a second for a megabyte."""
 SCIM_EXAMINED_MAX = 2_000
 """Resources that one filter may have looked at, beyond what an index serves."""
 SCIM_MEMBERS_MATCHED_MAX = 10_000
 """Members that one filter may have looked at, where it does not name them."""
+SCIM_COMPARED_MAX = 500_000
+"""Comparisons that one filter or PATCH may make: some seconds of them."""
 SCIM_GROUPS_SHOWN_MAX = 1_000
 """Groups that a user shows, the first by name."""
 SPLITS_FOLLOWED_MAX = 8

@@ -152,6 +152,11 @@ def mentions(node: FilterNode | None, attribute: str) -> bool:
     return any(path.attr.casefold() == attribute for path, _ in _terms(node, None))
 
 
+def terms_of(node: FilterNode | None) -> int:
+    """How many comparisons a filter makes of one value, at most."""
+    return sum(1 for _ in _terms(node, None))
+
+
 def _terms(node: Any, around: AttrPath | None) -> Iterator[tuple[AttrPath, Comparison | None]]:
     """Every attribute that a filter asks for, and the comparison where it is one."""
     match node:

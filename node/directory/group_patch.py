@@ -93,8 +93,8 @@ def _compared(node: FilterNode) -> list[str] | None:
     return None
 
 
-def operations_for(snapshot: Snapshot, row: StreamRow, wanted: Wanted) -> Iterable[Operation]:
+def operations_for(snapshot: Snapshot, row: StreamRow, wanted: Iterable[tuple[str, bool]]) -> Iterable[Operation]:
     """The operations that have the members be as wanted; each member is looked up by itself."""
-    for element, present in sorted(wanted.items()):
+    for element, present in wanted:
         if contains(snapshot, row, MEMBERS, element) != present:
             yield Add(MEMBERS, element) if present else Remove(MEMBERS, element)

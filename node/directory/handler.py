@@ -1,22 +1,30 @@
-"""SCIM's operations over one request's storage: scim2-server's steps, but for where streams ask for others."""
+"""SCIM's operations over one request's storage: scim2-server's steps, but for where streams ask for others.
+
+What is large is read by the library in a thread (`aside`), so that nobody else waits for its models meanwhile.
+"""
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import trio
-from scim2_models import Context, PatchOp, Resource, ResourceType, ResponseParameters, SearchRequest
+from scim2_models import Context, PatchOp, Resource, ResourceType, ResponseParameters, SearchRequest, TooManyException
 from scim2_server.bulk import BulkPlan, BulkStep
 from scim2_server.conditions import Conditions
 from scim2_server.handler import AsyncScimHandler
 from scim2_server.requests import ScimRequest
 from scim2_server.responses import ScimResponse
+from scim2_server.routing import Operation as Route
 from scim2_server.service import ScimService
 from scim2_server.storage import SearchPage
 
+from crdt.operations import Operation
 from node.directory import group_patch
+from node.directory.aside import aside
+from node.directory.candidates import terms_of
 from node.directory.mapping import difference, fields_of, to_fields
 from node.directory.names import MEMBERS
 from node.directory.resources import (
@@ -32,8 +40,11 @@ from node.directory.schema import GROUP, USER
 from node.directory.search import PAUSE_AFTER
 from node.directory.storage import MEMBERS_AT_ONCE, DirectoryStorage
 from node.directory.tolerance import tolerated
+from node.limits import SCIM_ASIDE_BYTES, SCIM_COMPARED_MAX
 from replication.stream_name import ROOT
 from replication.tokens import format_token
+
+Read = TypeVar("Read")
 
 MEMBER_PARTS = ("value", "$ref", "type", "display")
 
@@ -46,6 +57,61 @@ class DirectoryHandler(AsyncScimHandler):
     def __init__(self, service: ScimService, storage: DirectoryStorage) -> None:
         super().__init__(service, storage)
 
+    # --- writes, whose bodies may be large
+
+    async def create(self, request: ScimRequest) -> ScimResponse:
+        """A POST."""
+        with self.service.provider:
+            resource_type, _ = self._target(request, Route.create)
+            resource = await self._read(request, partial(self.service.read_creation, resource_type))
+            return self.service.creation_response(
+                request.base_url, await self.storage.create(resource_type, resource)
+            )
+
+    async def replace(self, request: ScimRequest) -> ScimResponse:
+        """A PUT."""
+        with self.service.provider:
+            resource_type, identity = self._target(request, Route.replace)
+            asked = self.service.read_response_parameters(resource_type, request.query)
+            current = await self.storage.get(resource_type, identity)
+            replacement = await self._read(request, partial(self.service.read_replacement, resource_type))
+            conditions = self.service.read_conditions(request)
+            resource = await self.replace_resource(resource_type, current, replacement, conditions)
+            return self.service.replacement_response(request.base_url, resource, asked)
+
+    async def patch(self, request: ScimRequest) -> ScimResponse:
+        """A PATCH."""
+        with self.service.provider:
+            resource_type, identity = self._target(request, Route.patch)
+            asked = self.service.read_response_parameters(resource_type, request.query)
+            patch_op = await self._read(request, partial(self.service.read_patch, resource_type))
+            conditions = self.service.read_conditions(request)
+            resource = await self.patch_resource(resource_type, identity, patch_op, conditions)
+            return self.service.patch_response(request.base_url, resource, asked)
+
+    async def bulk(self, request: ScimRequest) -> ScimResponse:
+        """Many writes in one request."""
+        with self.service.provider:
+            self.service.route(request, Route.bulk)
+            plan = await self._read(request, self.service.read_bulk)
+            for step in plan:
+                plan.record(step, *await self.run_bulk_step(request, plan, step))
+            return self.service.bulk_response(plan)
+
+    def _target(self, request: ScimRequest, operation: Route) -> tuple[ResourceType, str]:
+        """The type of resource that a request is on, and the id; who asks may do so."""
+        target = self.service.route(request, operation)
+        resource_type = self.service.resource_type_at(str(target.endpoint))
+        self.service.authorize(request, target, resource_type)
+        return resource_type, str(target.resource_id)
+
+    async def _read(self, request: ScimRequest, read: Callable[[bytes, str | None], Read]) -> Read:
+        """The body of a request, as the library reads it."""
+        self.storage.large |= len(request.body) > SCIM_ASIDE_BYTES
+        return await aside(self.storage.large, read, request.body, request.header("Content-Type"))
+
+    # --- what becomes of what is there
+
     async def replace_resource(
         self,
         resource_type: ResourceType,
@@ -54,7 +120,9 @@ class DirectoryHandler(AsyncScimHandler):
         conditions: Conditions,
     ) -> Resource[Any]:
         """A PUT, as the difference from what was seen."""
-        return await super().replace_resource(resource_type, current, replacement, self._exactly(conditions))
+        conditions = self._exactly(conditions)
+        replaced = await aside(self.storage.large, self.service.apply_replacement, current, replacement, conditions)
+        return current if replaced is None else await self.storage.update(resource_type, replaced)
 
     async def delete_resource(self, resource_type: ResourceType, resource_id: str, conditions: Conditions) -> None:
         """A DELETE; of a group without reading its members."""
@@ -79,21 +147,28 @@ class DirectoryHandler(AsyncScimHandler):
         conditions, patch_op = self._exactly(conditions), tolerated(patch_op)
         parts = group_patch.split(patch_op) if resource_type.name == GROUP else None
         if parts is None:
-            return await super().patch_resource(resource_type, resource_id, patch_op, conditions)
+            whole = await self.storage.get(resource_type, resource_id)
+            _check_comparisons(patch_op, whole)
+            patched = await aside(self.storage.large, self.service.apply_patch, whole, patch_op, conditions)
+            return whole if patched is None else await self.storage.update(resource_type, patched)
         wanted, others = parts
         with self.storage.node.replica.read() as snapshot:
             found = find(snapshot, GROUP, resource_id)
             found.fields.sets.pop(MEMBERS, None)
             current = to_model(found)
-            operations = tuple(group_patch.operations_for(snapshot, found.row, wanted))
+            operations: list[Operation] = []
+            members = sorted(wanted.items())
+            for start in range(0, len(members), MEMBERS_AT_ONCE):
+                some = members[start : start + MEMBERS_AT_ONCE]
+                operations += group_patch.operations_for(snapshot, found.row, some)
+                await trio.lowlevel.checkpoint()
         if others:
             rest = patch_op.model_copy(update={"operations": others})
-            self.service.apply_patch(current, rest, conditions)
+            await aside(self.storage.large, self.service.apply_patch, current, rest, conditions)
         else:
             self.service.check_preconditions(current, "PATCH", conditions)
         changed = to_fields(current.model_dump(), GROUP)
-        operations = (*difference(fields_of(found.state, GROUP), changed), *operations)
-        return await self.storage.change(found, operations)
+        return await self.storage.change(found, (*difference(fields_of(found.state, GROUP), changed), *operations))
 
     def _exactly(self, conditions: Conditions) -> Conditions:
         """The conditions without what tells one showing of a state from another; the write is to be at that state."""
@@ -193,6 +268,18 @@ class DirectoryHandler(AsyncScimHandler):
         told = json.dumps([request.path, sorted(request.query.items()), format_token(ROOT, shown)])
         variant = hashlib.blake2b(told.encode() + request.body, digest_size=VARIANT_BYTES).hexdigest()
         return f'W/"{format_token(ROOT, now)}+{variant}"', now == shown
+
+
+def _check_comparisons(patch_op: "PatchOp[Any]", whole: Resource[Any]) -> None:
+    """Refuse what would look at many members many times. Raises: TooManyException."""
+    members = 1 + len(getattr(whole, MEMBERS, None) or ())
+    paths = (operation.path for operation in patch_op.operations or [])
+    comparisons = members * sum(1 if path is None else max(1, terms_of(path.value_filter)) for path in paths)
+    if comparisons > SCIM_COMPARED_MAX:
+        raise TooManyException(
+            detail=f"this PATCH would make {comparisons} comparisons, and {SCIM_COMPARED_MAX} are allowed;"
+            " name members in `value`, or send its operations in several"
+        )
 
 
 def _plain(header: str | None) -> str | None:

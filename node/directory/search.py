@@ -13,13 +13,14 @@ from scim2_models import InvalidCursorException, Resource, SearchRequest, TooMan
 from scim2_models.path import CompareOperator, Comparison
 from scim2_server.storage import SearchPage
 
-from node.directory.candidates import Id, Key, Prefix, Source, Text, members_named, mentions, name_of, plan
+from node.directory.aside import aside
+from node.directory.candidates import Id, Key, Prefix, Source, Text, members_named, mentions, name_of, plan, terms_of
 from node.directory.claims import USER_NAME, ranked
 from node.directory.names import MEMBERS
 from node.directory.refusals import search_error_of
 from node.directory.resources import PREFIXES, Found, keeps, read, read_groups, stream_of, to_model
 from node.directory.schema import GROUP, USER
-from node.limits import SCIM_EXAMINED_MAX, SCIM_MEMBERS_MATCHED_MAX, SCIM_MEMBERS_SHOWN_MAX
+from node.limits import SCIM_COMPARED_MAX, SCIM_EXAMINED_MAX, SCIM_MEMBERS_MATCHED_MAX, SCIM_MEMBERS_SHOWN_MAX
 from node.views.folding import fold
 from node.views.index import LAST_KEY, last_with
 from node.views.projection import key_of
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 PAUSE_AFTER = 16
 """Resources after which a search lets others run."""
+COMPARED_AT_ONCE = 2_000
+"""Comparisons that are made in one piece."""
 LISTS = {USER: "users", GROUP: "groups"}
 ORDERED = {(USER, "username"): "users-by-name", (GROUP, "displayname"): "groups-by-name", (USER, "id"): "users",
            (GROUP, "id"): "groups"}  # fmt: skip
@@ -58,6 +61,9 @@ class Search:
         self._examined = 0
         self._members_left = SCIM_MEMBERS_SHOWN_MAX
         self._matched_left = SCIM_MEMBERS_MATCHED_MAX
+        self._terms = terms_of(self.tree)
+        self._compared_left = SCIM_COMPARED_MAX
+        self._pause_after = max(1, PAUSE_AFTER // (1 + self._terms // PAUSE_AFTER))
 
     async def run(self) -> SearchPage:
         """The page. Raises: SCIMException."""
@@ -134,7 +140,7 @@ class Search:
         found = read(snapshot, kind, stream)
         if found is None:
             return None
-        if self.filter is not None and not self.filter.match(to_model(found)):
+        if not await self._matches(found, to_model(found)):
             return None
         await self._complete(snapshot, found)
         return to_model(found)
@@ -142,7 +148,7 @@ class Search:
     async def _complete(self, snapshot: Snapshot, found: Found) -> None:
         """Add what is shown and stands elsewhere: members and groups."""
         self._examined += 1
-        if self._examined % PAUSE_AFTER == 0:
+        if self._examined % self._pause_after == 0:
             await trio.lowlevel.checkpoint()
         if found.kind == USER:
             if self._shows("groups"):
@@ -188,7 +194,7 @@ class Search:
 
     async def _examine(self, snapshot: Snapshot, kind: str, stream: str) -> tuple[SortKey, Found] | None:
         self._examined += 1
-        if self._examined % PAUSE_AFTER == 0:
+        if self._examined % self._pause_after == 0:
             await trio.lowlevel.checkpoint()
         found = read(snapshot, kind, stream)
         if found is None:
@@ -197,13 +203,26 @@ class Search:
             found.members = await self._members_to_match(snapshot, found)
         if kind == USER and mentions(self.tree, "groups"):
             found.groups = read_groups(snapshot, self.views, found)
-        model = to_model(found)
+        model = await aside(len(found.members or ()) > PAUSE_AFTER * PAUSE_AFTER, to_model, found)
+        matches = await self._matches(found, model)
         found.members = None
-        if self.filter is not None and not self.filter.match(model):
+        if not matches:
             return None
         value = self.request.sort_value(model)
         text = "" if value is None else value.isoformat() if hasattr(value, "isoformat") else str(value)
         return (value is None, text, str(model.id)), found
+
+    async def _matches(self, found: Found, model: Resource[Any]) -> bool:
+        """Whether the filter matches. Raises: TooManyException."""
+        if self.filter is None:
+            return True
+        comparisons = self._terms * (1 + len(found.members or ()) + len(found.groups or ()))
+        self._compared_left -= comparisons
+        if self._compared_left < 0:
+            raise TooManyException(
+                detail=f"this search would make more than {SCIM_COMPARED_MAX} comparisons; ask for less at once"
+            )
+        return await aside(comparisons > COMPARED_AT_ONCE, self.filter.match, model)
 
     async def _members_to_match(self, snapshot: Snapshot, found: Found) -> dict[str, str]:
         """What a filter needs to know of a group's members. Raises: TooManyException."""

@@ -24,6 +24,7 @@ from scim2_server.storage import AsyncScimStorage, SearchPage
 
 from crdt.operations import JSON, Add, Delete, Operation, Remove, Set
 from crdt.version_vector import VersionVector
+from node.directory.aside import aside
 from node.directory.claims import EXTERNAL_ID, USER_NAME, claims_on, compared, has
 from node.directory.homes import Moved, home_of, write_at_home
 from node.directory.mapping import Fields, difference, fields_of, to_fields
@@ -78,6 +79,8 @@ class DirectoryStorage(AsyncScimStorage):
         self.asking = asking
         self.exactly = False
         """Whether the write is to happen only at the state that was read: the client sent If-Match."""
+        self.large = False
+        """Whether models take long here: of a large body, or of a group with many members that is changed whole."""
         self.step = 0
         """Which operation of a bulk request this is; 0 where it is none."""
         self.drawn_on: tuple[VersionVector, VersionVector] = ({}, {})
@@ -111,7 +114,8 @@ class DirectoryStorage(AsyncScimStorage):
             if with_groups:
                 found.groups = self._groups(snapshot, found)
         self.saw(found)
-        return to_model(found)
+        self.large |= len(found.members or ()) > MEMBERS_AT_ONCE
+        return await aside(self.large, to_model, found)
 
     async def read_members(self, snapshot: Snapshot, found: Found) -> dict[str, str]:
         """The displayNames of a group's members, by element; others run meanwhile. Raises: SCIMException."""
@@ -146,7 +150,7 @@ class DirectoryStorage(AsyncScimStorage):
         kind = _kind(resource_type)
         identity = self._new_id()
         stream = stream_of(kind, identity)
-        fields = to_fields(resource.model_dump(), kind)
+        fields = await self._fields(resource, kind)
         operations = difference(Fields(), fields)
         if not operations:
             operations = (Set("externalId", None),)  # a group of nothing at all
@@ -157,6 +161,9 @@ class DirectoryStorage(AsyncScimStorage):
         except ConditionFailed:
             raise ConflictException(detail="this request has created a resource before, which is gone") from None
         return await self._shown(kind, identity)
+
+    async def _fields(self, resource: Resource[Any], kind: str) -> Fields:
+        return await aside(self.large, lambda: to_fields(resource.model_dump(), kind))
 
     def _new_id(self) -> str:
         """Random, or, where the request can come again, always the same for it."""
@@ -171,7 +178,7 @@ class DirectoryStorage(AsyncScimStorage):
         """The least event that makes a resource what it is to be."""
         kind, identity = _kind(resource_type), str(resource.id)
         seen = self._seen[stream_of(kind, identity)]
-        wanted = to_fields(resource.model_dump(), kind)
+        wanted = await self._fields(resource, kind)
         context = self._context(seen)
         before = seen.fields if context is None else self._before(seen, context)
         return await self.change(seen, difference(before, wanted))

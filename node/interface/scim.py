@@ -12,6 +12,8 @@ from scim2_server.requests import ScimRequest
 from scim2_server.responses import SCIM_MEDIA_TYPE, ScimResponse
 
 from crdt.version_vector import VersionVector
+from node.directory.aside import aside
+from node.directory.bounds import check_bounds
 from node.directory.handler import DirectoryHandler
 from node.directory.passwords import without_passwords
 from node.directory.refusals import scim_error_of
@@ -23,6 +25,7 @@ from node.interface.problems import Problem
 from node.interface.reply import COMMON, Rendered
 from node.interface.request import ClientGone, Request
 from node.interface.writing import actor_of, named
+from node.limits import SCIM_ASIDE_BYTES
 from replication.errors import Invalid, Refused
 from replication.tokens import parse_token
 
@@ -60,9 +63,14 @@ async def scim(request: Request) -> Rendered:
 
 
 async def _serve(request: Request, service: DirectoryService) -> ScimResponse:
-    body = await request.content() if request.method in _WRITES else b""
+    path = request.path.decode("ascii", "replace").removeprefix(ROOT) or "/"
+    body = b""
     if request.method in _WRITES:
-        body = without_passwords(body, request.node.configuration.passwords)
+        body = await request.content()
+        await aside(len(body) > SCIM_ASIDE_BYTES, check_bounds, path, body)
+        body = await aside(
+            len(body) > SCIM_ASIDE_BYTES, without_passwords, body, request.node.configuration.passwords
+        )
     await wait_causal(request)
     await _wait_for_condition(request)
     asking = _asking(request, body)
@@ -71,7 +79,7 @@ async def _serve(request: Request, service: DirectoryService) -> ScimResponse:
         ScimRequest(
             method="GET" if request.method == "HEAD" else request.method,
             base_url=_base_url(request),
-            path=request.path.decode("ascii", "replace").removeprefix(ROOT) or "/",
+            path=path,
             query=request.query,
             headers=request.headers,
             body=body,

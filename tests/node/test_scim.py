@@ -1,6 +1,7 @@
 """The directory by SCIM, over real sockets: resources, minimal events, tags, bulk, errors."""
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,10 @@ import pytest
 from scim2_models import PreconditionFailedException
 
 from crdt.operations import Set
+from node.directory import storage
+from node.directory.service import DirectoryService
 from replication.command import Command, Draft
-from tests.scim import ENTERPRISE, GROUP, PATCH, SCIM, USER, USERS, Directory, begin, check_views
+from tests.scim import BULK, ENTERPRISE, GROUP, PATCH, SCIM, SEARCH, USER, USERS, Directory, begin, check_views
 from tests.serving import counting_turns, serving
 
 
@@ -174,7 +177,7 @@ async def test_members_are_patched_without_reading_the_others(
         body = {"schemas": [PATCH], "Operations": [{"op": "add", "path": "members", "value": [{"value": "u2"}]}]}
         bulk = await directory.ask(
             "POST", "/Bulk",
-            {"schemas": ["urn:ietf:params:scim:api:messages:2.0:BulkRequest"],
+            {"schemas": [BULK],
              "Operations": [{"method": "PATCH", "path": path, "data": body}]},
         )  # fmt: skip
         assert [one["status"] for one in bulk["Operations"]] == ["200"]
@@ -224,6 +227,107 @@ async def test_a_large_group_is_shown_while_others_run(workplace: Path, monkeypa
             attributes="members.type",
         )
         assert patched["members"] == [{"type": "User"}] * count
+        await check_views(served)
+
+
+async def test_large_writes_are_read_in_a_thread(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library takes seconds over the largest, in one piece; small ones need no thread."""
+    main, seen = threading.get_ident(), list[tuple[str, bool]]()
+
+    def watch(owner: Any, name: str) -> None:
+        call = getattr(owner, name)
+
+        def watched(*args: Any) -> Any:
+            seen.append((name, threading.get_ident() != main))
+            return call(*args)
+
+        monkeypatch.setattr(owner, name, watched)
+
+    for name in ("read_body", "apply_replacement", "apply_patch"):
+        watch(DirectoryService, name)
+    for name in ("to_model", "to_fields"):
+        watch(storage, name)
+
+    async with serving(workplace) as served:
+        directory = Directory(served)
+
+        async def said(*request: Any) -> Any:
+            seen.clear()
+            return await directory.ask(*request)
+
+        few, many = ([{"value": f"u{number:04}"} for number in range(count)] for count in (3, 900))
+        body = {"schemas": [GROUP], "displayName": "Everybody"}
+        replace = {"schemas": [PATCH], "Operations": [{"op": "replace", "path": "members", "value": few}]}
+        made = await said("POST", "/Groups", body | {"members": many}, 201)
+        assert {one for one in seen if one[0] != "to_model"} == {("read_body", True), ("to_fields", True)}
+        path = f"/Groups/{made['id']}"
+        await served.node.submit(
+            [Command((Draft(f"users/{one['value']}", (Set("userName", one["value"]),)),)) for one in many]
+        )
+        assert len((await directory.ask("GET", path))["members"]) == 900
+        large = {("to_model", True), ("apply_patch", True), ("to_fields", True)}
+        await said("PATCH", path, replace, 204)
+        assert set(seen[1:-1]) == large, "a small body, a large group; what the answer shows is made without members"
+        assert len((await directory.ask("GET", path))["members"]) == 3
+        await said("PUT", path, body | {"members": many})
+        assert {one for one in seen if one[0] != "to_model"} == {
+            ("read_body", True), ("apply_replacement", True), ("to_fields", True),
+        }  # fmt: skip
+        await said("PUT", path, body | {"members": few})
+        await said("PUT", path, body | {"members": few[:1]})
+        assert not any(aside for _, aside in seen), "all of it is small"
+        operations = [
+            {"method": "POST", "path": "/Users", "bulkId": str(number), "data": {"schemas": [USER], "userName": name}}
+            for number, name in enumerate(f"{number:0200}" for number in range(80))
+        ]
+        bulk = {"schemas": [BULK], "Operations": operations}
+        done = await said("POST", "/Bulk", bulk)
+        assert [one["status"] for one in done["Operations"]] == ["201"] * 80
+        assert seen[0] == ("read_body", True)
+        await said("PATCH", path, replace | {"Operations": [{"op": "add", "path": "members", "value": many}]}, 204)
+        assert seen[0] == ("read_body", True)
+        assert len((await directory.ask("GET", path))["members"]) == 900
+        refused = await said("PUT", path, body | {"members": many, "displayName": [1]}, 400)
+        assert refused["scimType"] == "invalidValue"
+        assert seen[-1] == ("read_body", True), "what the thread raises is the answer"
+        await check_views(served)
+
+
+async def test_a_patch_makes_so_many_comparisons(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.directory.handler.SCIM_COMPARED_MAX", 12)
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        users = [(await directory.user(f"u{number}", displayName=f"U {number}"))["id"] for number in range(5)]
+        path = f"/Groups/{(await directory.group('five', *users))['id']}"
+        two = {"op": "remove", "path": 'members[display co "3" or display co "4"]'}
+        three = {"op": "remove", "path": 'members[display co "1" or display co "2" or display co "4"]'}
+        one = {"op": "replace", "path": "displayName", "value": "some"}
+        for many in ((three,), (two, one)):
+            refused = await directory.patch(path, *many, expect=400)
+            assert refused["scimType"] == "tooMany"
+        assert (await directory.ask("GET", path))["displayName"] == "five"
+        await directory.patch(path, two)
+        await directory.patch(path, three, expect=204)
+        shown = await directory.ask("GET", path)
+        assert [member["display"] for member in shown["members"]] == ["U 0"]
+        await check_views(served)
+
+
+async def test_members_that_a_patch_names_are_looked_up_in_pieces(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count, at_once = 320, 16
+    monkeypatch.setattr("node.directory.handler.MEMBERS_AT_ONCE", at_once)
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        group = await directory.group("Everybody")
+        members = [{"value": f"u{number:04}"} for number in range(count)]
+        for members_op in ("add", "remove"):
+            async with counting_turns() as turns:
+                await directory.patch(
+                    f"/Groups/{group['id']}", {"op": members_op, "path": "members", "value": members}
+                )
+                assert turns() >= count // at_once
         await check_views(served)
 
 
@@ -298,7 +402,7 @@ async def test_bulk_does_all_and_says_what_failed(workplace: Path) -> None:
             {"method": "POST", "path": "/Groups", "bulkId": "g",
              "data": {"schemas": [GROUP], "displayName": "Guides", "members": [{"value": "bulkId:a"}]}},
         ]  # fmt: skip
-        body = {"schemas": ["urn:ietf:params:scim:api:messages:2.0:BulkRequest"], "Operations": operations}
+        body = {"schemas": [BULK], "Operations": operations}
         answer = await directory.ask("POST", "/Bulk", body)
         assert [one["status"] for one in answer["Operations"]] == ["201", "409", "201"]
         assert await directory.names('displayName eq "Guides"', "Groups") == ["Guides"]
@@ -323,6 +427,12 @@ async def test_bulk_does_all_and_says_what_failed(workplace: Path) -> None:
         ("POST", "/Users", {"schemas": [USER], "userName": "x", "password": "secret"}, 400, "invalidValue"),
         ("POST", "/Users", {"schemas": [USER], "userName": "x", "active": "perhaps"}, 400, "invalidValue"),
         ("POST", "/Users", {"schemas": [USER], "userName": "x" * 300_000}, 413, None),
+        ("POST", "/.search", {"schemas": [SEARCH], "filter": " or ".join(['title eq "x"'] * 2_000)}, 413, None),
+        ("POST", "/Bulk", {"schemas": [BULK], "Operations": [{"path": "/Groups/x", "data": {"operations": [{"op": "add"}] * 1_001}}] * 2}, 413, None),
+        ("PATCH", "/Users/{id}", {"schemas": [PATCH], "Operations": [{"op": "add", "path": "title", "value": "x"}] * 2_001}, 413, None),
+        ("PATCH", "/Users/{id}", {"schemas": [PATCH], "Operations": [{"op": "remove", "path": 'emails[value eq "%s"]' % ("x" * 1_400)}] * 95}, 413, None),
+        ("PATCH", "/Users/{id}", {"schemas": [PATCH], "Operations": [{"op": "add", "path": ["title"] * 2_000, "value": "x"}, 7] * 2}, 400, "invalidValue"),
+        ("PATCH", "/Users/{id}", "[" * 20_000, 400, "invalidSyntax"),
         ("PATCH", "/Users/{id}", {"schemas": [PATCH], "Operations": []}, 400, "invalidValue"),
         ("PATCH", "/Users/{id}", {"schemas": [PATCH], "Operations": [{"op": "remove"}]}, 400, "noTarget"),
         ("PATCH", "/Users/{id}", {"schemas": [PATCH], "Operations": [{"op": "replace", "path": "id", "value": "x"}]}, 400, "mutability"),
@@ -423,7 +533,7 @@ async def test_a_bulk_request_that_is_repeated_does_each_operation_once(workplac
             {"method": "POST", "path": "/Users", "bulkId": "b", "data": {"schemas": [USER], "userName": "berta"}},
             {"method": "POST", "path": "/Users", "bulkId": "h", "data": huge},
         ]
-        body = {"schemas": ["urn:ietf:params:scim:api:messages:2.0:BulkRequest"], "Operations": operations}
+        body = {"schemas": [BULK], "Operations": operations}
         first = await directory.ask("POST", "/Bulk", body, headers={"idempotency-key": "k"})
         assert [one["status"] for one in first["Operations"]] == ["200", "201", "413"]
         again = await directory.ask("POST", "/Bulk", body, headers={"idempotency-key": "k"})

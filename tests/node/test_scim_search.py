@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from node.directory.aside import aside
 from tests.scim import ENTERPRISE, SCIM, Directory, check_views
 from tests.serving import serving
 
@@ -143,6 +144,33 @@ async def test_a_filter_looks_at_so_many_members_that_it_does_not_name(
         refused = await directory.names('members.display co "2"', "Groups", expect=400)
         assert refused["scimType"] == "tooMany"
         assert sorted(await directory.names(f'members eq "{users[2]}"', "Groups")) == ["one", "three"]
+
+
+async def test_a_search_makes_so_many_comparisons(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A filter's terms count for each value that they are compared with; many at once are compared in a thread."""
+    monkeypatch.setattr("node.directory.search.SCIM_COMPARED_MAX", 20)
+    monkeypatch.setattr("node.directory.search.COMPARED_AT_ONCE", 7)
+    compared = list[bool]()
+
+    async def watched(large: bool, work: Any, *args: Any) -> Any:
+        compared.append(large)
+        return await aside(large, work, *args)
+
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        users = [(await directory.user(f"u{number}", title="x", displayName="U"))["id"] for number in range(10)]
+        assert len(await directory.names('title eq "x" or title eq "y"')) == 10
+        refused = await directory.names('title eq "x" or title eq "y" or title eq "z"', expect=400)
+        assert refused["scimType"] == "tooMany"
+        by_name = [f'userName eq "u{number}"' for number in range(10)]
+        assert len(await directory.names(" or ".join(by_name[:4]))) == 4
+        await directory.names(" or ".join(by_name[:5]), expect=400)
+        await directory.group("Some", *users[:3])
+        monkeypatch.setattr("node.directory.search.aside", watched)
+        for asked, large in (('members.display co "u"', False), ('members.display co "x" or members pr', True)):
+            compared.clear()
+            assert await directory.names(asked, "Groups") == ["Some"]
+            assert compared[1:] == [large]
 
 
 async def test_strange_texts_harm_nothing(workplace: Path, caplog: pytest.LogCaptureFixture) -> None:
