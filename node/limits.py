@@ -5,7 +5,6 @@ Units are in the names.
 
 from replication.limits import (
     EVENT_BYTES_MAX,
-    PAGE_BYTES_MAX,
     TRANSACTION_BYTES_MAX,
     VALUE_DEPTH_MAX,
 )
@@ -14,10 +13,11 @@ from replication.limits import (
 BODY_BYTES_MAX = 4 * 1024 * 1024
 """A request's body, as it is sent."""
 BODY_DEPTH_MAX = VALUE_DEPTH_MAX + 4
-RESOLVE_BYTES_MAX = 4 * PAGE_BYTES_MAX
-"""Rows of the streams that one /resolve reads."""
+RESOLVE_BYTES_MAX = 16 * 1024 * 1024
+"""Rows and members of the streams that one /resolve reads."""
 RESOLVE_AT_ONCE = 32
-"""Streams that it reads before others have a turn: each may list a thousand members."""
+RESOLVE_BYTES_AT_ONCE = 128 * 1024
+"""Streams that it reads, and their bytes, before others have a turn."""
 DRAIN_BYTES_MAX = 1024 * 1024
 """What is read of a body that nobody wants, so that its connection can go on."""
 DRAIN_S = 2.0

@@ -54,16 +54,20 @@ LEFT_OUT_RETRY_MS = 10_000
 TOKEN_BYTES_MAX = 4 * 1024
 PAGE_DEFAULT = 100
 PAGE_MAX = 1_000
-PAGE_BYTES_MAX = 4 * 1024 * 1024
+PAGE_BYTES_MAX = 1024 * 1024
 """Bytes of stored events or rows after which a page ends; the item or transaction that meets it is still whole."""
 SET_INLINE_MAX = 1_000
 """Members a plain answer lists; a larger set answers its count and a link."""
+SETS_INLINE_MAX = 10_000
+"""Members that it lists of all sets together: the smallest sets, as far as that goes."""
 SCAN_ROWS_MAX = 4_000
 """Rows that one page may look at; a page that meets it is short and carries a cursor."""
 GATHER_ROWS_MAX = 1_000
 """Events of one stream that are gathered and sorted rather than met by reading the log."""
 TIME_TRAVEL_EVENTS_MAX = 20_000
 """Events of its stream that one time-travel read may look at."""
+TIME_TRAVEL_BYTES_MAX = 16 * 1024 * 1024
+"""And their bytes."""
 MILESTONE_EVENTS = 64
 """Events of a stream to each row that says where a walk back through them may begin."""
 PURGE_ROWS_MAX = 1_000

@@ -6,7 +6,7 @@ Every order that shows is by (timestamp, origin, seq) or by UTF-8 bytes, and not
 
 import heapq
 from bisect import bisect_right
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import islice
 
@@ -18,7 +18,7 @@ from crdt.register import Register
 from crdt.version_vector import VersionVector, covers
 from replication import tables
 from replication.errors import TooLarge, Unfoldable, UnknownStream
-from replication.event import Entry
+from replication.event import Entry, meaning
 from replication.event_codec import decode_header
 from replication.history import Order, held_entry, in_order, order_of, read_entry, walk_back
 from replication.limits import (
@@ -27,9 +27,10 @@ from replication.limits import (
     PAGE_BYTES_MAX,
     SCAN_ROWS_MAX,
     SET_INLINE_MAX,
+    SETS_INLINE_MAX,
+    TIME_TRAVEL_BYTES_MAX,
     TIME_TRAVEL_EVENTS_MAX,
 )
-from replication.refold import events_of
 from replication.snapshot import Snapshot
 from replication.stream_name import ROOT, ancestors, is_prefix
 from replication.tables import LogRow, StreamRow
@@ -39,7 +40,7 @@ from replication.tables import LogRow, StreamRow
 class StreamAnswer:
     """A stream resolved.
 
-    Shape: `sets` lists the members of sets up to `SET_INLINE_MAX`, `large` counts those of the others. `vector` is
+    Shape: `sets` lists the members of the sets that are `inlined`, `large` counts those of the others. `vector` is
     the state it was resolved at.
     """
 
@@ -80,14 +81,37 @@ def resolve_stream(snapshot: Snapshot, name: str) -> StreamAnswer:
     Raises: UnknownStream, where it does not exist; Unfoldable.
     """
     row = existing_row(snapshot, name)
-    sets: dict[str, tuple[str, ...]] = {}
-    large: dict[str, int] = {}
-    for field, count in sorted(row.sets.items()):
-        if count > SET_INLINE_MAX:
-            large[field] = count
-        elif count:
-            sets[field] = tuple(element for element, live in live_members(snapshot, row, field) if live)
+    shown = inlined(row.sets)
+    sets = {field: members_of(snapshot, row, field) for field in sorted(shown)}
+    large = {field: count for field, count in sorted(row.sets.items()) if count and field not in shown}
     return StreamAnswer(name, row.vector, dict(sorted(row.registers.items())), sets, large)
+
+
+def inlined(counts: Mapping[str, int]) -> Set[str]:
+    """The sets, told by how many members they have, that an answer lists: none that is large, and not too many."""
+    shown: set[str] = set()
+    left = SETS_INLINE_MAX
+    for count, field in sorted((count, field) for field, count in counts.items() if count):
+        left -= count
+        if count > SET_INLINE_MAX or left < 0:
+            break
+        shown.add(field)
+    return shown
+
+
+def members_of(snapshot: Snapshot, row: StreamRow, field: str) -> tuple[str, ...]:
+    """A set's members in UTF-8 order."""
+    return tuple([element for element, live in live_members(snapshot, row, field) if live])
+
+
+def fitting(snapshot: Snapshot, streams: Sequence[str]) -> int:
+    """How many of these streams, from the first on, one page may read: until their rows have `PAGE_BYTES_MAX`."""
+    size = 0
+    for count, name in enumerate(streams, 1):
+        size += snapshot.stream_bytes(name)
+        if size >= PAGE_BYTES_MAX:
+            return count
+    return len(streams)
 
 
 def live_members(snapshot: Snapshot, row: StreamRow, field: str, start: str = "") -> Iterator[tuple[str, bool]]:
@@ -140,11 +164,15 @@ def resolve_past(
     latest = _latest(snapshot, vector) if timestamp is None else timestamp
     cells = MemoryCells()
     reached: dict[str, int] = {}
-    for looked_at, (stamp, dot, event) in enumerate(events_of(snapshot, row)):
-        if stamp > latest:
+    size = 0
+    for looked_at, entry in enumerate(in_order(snapshot, row)):
+        if entry.header.timestamp > latest:
             break
-        if looked_at == TIME_TRAVEL_EVENTS_MAX:
-            raise TooLarge(f"time travel would look at more than {TIME_TRAVEL_EVENTS_MAX} events")
+        size += entry.encoded.size
+        if looked_at == TIME_TRAVEL_EVENTS_MAX or size > TIME_TRAVEL_BYTES_MAX:
+            bounds = f"{TIME_TRAVEL_EVENTS_MAX} events, or {TIME_TRAVEL_BYTES_MAX} bytes of them"
+            raise TooLarge(f"time travel would look at more than {bounds}")
+        dot, event = entry.header.dot, meaning(entry.header, entry.body)
         if vector is None or covers(vector, dot):
             if event is None:
                 raise Unfoldable(name)
@@ -170,11 +198,12 @@ def list_streams(
     A stream that this version cannot fold is listed: it holds something.
     """
     page: list[tuple[str, VersionVector]] = []
-    below = prefix.encode()
+    below, size = prefix.encode(), 0
     for looked_at, (key, data) in enumerate(snapshot.walk("streams", start.encode() or below, below)):
         name = key.decode()
-        if len(page) == limit or looked_at == SCAN_ROWS_MAX:
+        if len(page) == limit or looked_at == SCAN_ROWS_MAX or size >= PAGE_BYTES_MAX:
             return page, name
+        size += len(data)
         if not is_prefix(name):
             row = tables.decode_stream(data, snapshot.numbers)
             if row.opaque or row.exists:

@@ -60,6 +60,10 @@ class Snapshot:
         row = self.get("streams", tables.stream_key(name))
         return None if row is None else tables.decode_stream(row, self.numbers)
 
+    def stream_bytes(self, name: str) -> int:
+        """How large a stream's row is, without reading it."""
+        return len(self.get("streams", tables.stream_key(name)) or b"")
+
     def prefix(self, name: str) -> dict[str, int]:
         """The vector of everything below a prefix."""
         row = self.get("streams", tables.stream_key(name))

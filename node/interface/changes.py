@@ -18,7 +18,7 @@ from crdt.version_vector import VersionVector, join
 from node.interface.conditions import wait_causal
 from node.interface.content import JSON_TYPE, MSGPACK_TYPE, NDJSON_TYPE, dump_json
 from node.interface.events import show_event
-from node.interface.listings import resolve_or_problem
+from node.interface.listings import resolve_or_problem, weight_of
 from node.interface.reply import Reply, SendPart, Stream, accepted
 from node.interface.request import Request
 from node.limits import EVENT_STREAM_ALIVE_S, WAIT_MAX_S
@@ -106,8 +106,18 @@ class Following:
             page = read_page(snapshot, self.name, after, limit)
             if not self.resolved:
                 return page, [show_event(event) for event in page.events]
+            shown: dict[str, dict[str, Any]] = {}
+            size = 0
+            for count, event in enumerate(page.events):
+                if size >= PAGE_BYTES_MAX:
+                    page = read_page(snapshot, self.name, after, count)  # a transaction is whole all the same
+                    break
+                name = event.header.stream
+                if name not in shown:
+                    shown[name] = resolve_or_problem(snapshot, name)
+                    size += weight_of(snapshot, name, shown[name])
             names = dict.fromkeys(event.header.stream for event in page.events)
-            return page, [resolve_or_problem(snapshot, name) for name in names]
+            return page, [shown.get(name) or resolve_or_problem(snapshot, name) for name in names]
 
     def cursor(self, vector: VersionVector) -> str:
         return format_token(self.name, vector)

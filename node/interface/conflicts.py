@@ -20,7 +20,7 @@ from node.views.views import Views
 from replication.errors import Invalid
 from replication.limits import PAGE_MAX
 from replication.origin import region_of
-from replication.queries import list_conflicts
+from replication.queries import fitting, list_conflicts
 from replication.snapshot import Snapshot
 from replication.stream_name import check_name, is_prefix
 from replication.tokens import format_token
@@ -46,8 +46,9 @@ async def read_conflicts(request: Request) -> Reply:
                 following = min(following or found[-1], found[-1])
             listed |= set(found)
         page = sorted(name for name in listed if following is None or name < following)
-        following = page[limit] if len(page) > limit else following
-        shown = [item for name in page[:limit] if (item := _describe(snapshot, name)) is not None]
+        count = fitting(snapshot, page[:limit])
+        following = page[count] if len(page) > count else following
+        shown = [item for name in page[:count] if (item := _describe(snapshot, name)) is not None]
     return Reply({"conflicts": shown}, headers=next_link(request, following))
 
 

@@ -11,7 +11,7 @@ from node.interface.problems import problem_of
 from node.interface.reply import Reply
 from node.interface.request import Request
 from node.interface.streams import show
-from node.limits import RESOLVE_AT_ONCE, RESOLVE_BYTES_MAX
+from node.limits import RESOLVE_AT_ONCE, RESOLVE_BYTES_AT_ONCE, RESOLVE_BYTES_MAX
 from replication.errors import Invalid, Refused, TooLarge
 from replication.limits import PAGE_MAX
 from replication.queries import list_streams, resolve_stream
@@ -47,15 +47,21 @@ async def resolve_many(request: Request) -> Reply:
         raise TooLarge(f"{len(names)} streams are asked for; at most {PAGE_MAX} are allowed")
     checked = [check_stream(name, f"streams[{place}]") for place, name in enumerate(names)]
     await wait_causal(request)
+    shown: dict[str, dict[str, Any]] = {}
+    size = paused = 0
     with request.node.replica.read() as snapshot:
-        if sum(row.size for name in checked if (row := snapshot.stream(name))) > RESOLVE_BYTES_MAX:
-            raise TooLarge(f"the streams have more than {RESOLVE_BYTES_MAX} bytes together; ask for fewer at once")
-        shown: list[dict[str, Any]] = []
-        for name in checked:
-            shown.append(resolve_or_problem(snapshot, name))
-            if len(shown) % RESOLVE_AT_ONCE == 0:
+        for count, name in enumerate(checked, 1):
+            if name not in shown:
+                shown[name] = resolve_or_problem(snapshot, name)
+            size += weight_of(snapshot, name, shown[name])
+            if size > RESOLVE_BYTES_MAX:
+                raise TooLarge(
+                    f"the streams have more than {RESOLVE_BYTES_MAX} bytes together; ask for fewer at once"
+                )
+            if count % RESOLVE_AT_ONCE == 0 or size - paused > RESOLVE_BYTES_AT_ONCE:
+                paused = size
                 await trio.lowlevel.checkpoint()
-    return Reply({"streams": shown})
+    return Reply({"streams": [shown[name] for name in checked]})
 
 
 def resolve_or_problem(snapshot: Snapshot, name: str) -> dict[str, Any]:
@@ -64,3 +70,9 @@ def resolve_or_problem(snapshot: Snapshot, name: str) -> dict[str, Any]:
         return show(resolve_stream(snapshot, name))
     except Refused as refusal:
         return {"stream": name, **problem_of(refusal).document}
+
+
+def weight_of(snapshot: Snapshot, name: str, shown: dict[str, Any]) -> int:
+    """About how many bytes it took to read a stream, and takes to show it."""
+    listed = sum(len(member) for members in shown.get("sets", {}).values() for member in members)
+    return snapshot.stream_bytes(name) + listed

@@ -11,7 +11,7 @@ from node.views.state import state_of
 from node.views.view import Row, View, ViewFailed
 from node.views.views import Views
 from replication.errors import Invalid, TooLarge
-from replication.queries import contains
+from replication.queries import contains, fitting
 from replication.snapshot import Snapshot
 
 Place = tuple[str, str]
@@ -37,8 +37,8 @@ def page(
     with views.reading(name) as (view, build, index):
         until = LAST_KEY if last is None else key_of(view, last)
         entries = index.between(build, key_of(view, first), until, after, limit + 1)
-    following = entries[limit - 1] if len(entries) > limit else None
-    return list(resolve(view, snapshot, entries[:limit])), following
+    shown, following = _cut(snapshot, entries, limit)
+    return list(resolve(view, snapshot, shown)), following
 
 
 def search(
@@ -53,9 +53,15 @@ def search(
             raise Invalid("q", f"view {name!r} is looked up by key, or from and to")
         found = holding(index, build, check_text(text))
     entries = [entry for entry in sorted(found) if entry > after]
-    following = entries[limit - 1] if len(entries) > limit else None
-    hits = resolve(view, snapshot, entries[:limit])
+    shown, following = _cut(snapshot, entries, limit)
+    hits = resolve(view, snapshot, shown)
     return [hit for hit in hits if fold(text) in key_of(view, hit.row.key)], following
+
+
+def _cut(snapshot: Snapshot, entries: list[Place], limit: int) -> tuple[list[Place], Place | None]:
+    """The entries of a page, whose streams can be read at once; and the last, where there are more."""
+    count = fitting(snapshot, [stream for _, stream in entries[:limit]])
+    return entries[:count], entries[count - 1] if len(entries) > count else None
 
 
 def check_text(text: str) -> str:

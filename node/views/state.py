@@ -7,14 +7,39 @@ from crdt.operations import JSON
 from node.limits import SPLITS_FOLLOWED_MAX
 from node.views.view import State
 from replication.errors import Invalid
-from replication.limits import SET_INLINE_MAX
-from replication.queries import live_members
+from replication.queries import inlined, members_of
 from replication.snapshot import Snapshot
 from replication.stream_name import check_stream
 from replication.tables import StreamRow
 
 MOVED_TO, MOVED_FROM = "moved_to", "moved_from"
 """Registers that tie a stream to those that were split off it: {stream: patterns of fields}; and back, for good."""
+
+
+class Sets(Mapping[str, tuple[str, ...]]):
+    """The sets of some rows, each read when it is asked for: who wants a group's name does not pay for its members.
+
+    Shape: as of `inlined`; of two rows with the same set, the latter's. Whoever asks has the snapshot open.
+    """
+
+    def __init__(self, snapshot: Snapshot, rows: Iterable[StreamRow]) -> None:
+        self._snapshot = snapshot
+        self._rows = {field: row for row in rows for field in inlined(row.sets)}
+        self._read: dict[str, tuple[str, ...]] = {}
+
+    def __getitem__(self, field: str) -> tuple[str, ...]:
+        if field not in self._read:
+            self._read[field] = members_of(self._snapshot, self._rows[field], field)
+        return self._read[field]
+
+    def __contains__(self, field: object) -> bool:
+        return field in self._rows
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
 
 
 def state_of(snapshot: Snapshot, name: str) -> State | None:
@@ -30,18 +55,18 @@ def state_of_row(snapshot: Snapshot, name: str, row: StreamRow) -> State:
     own = own_state(snapshot, name, row)
     if MOVED_TO not in own.registers:
         return own
-    registers, sets = dict(own.registers), dict(own.sets)
+    registers, rows = dict(own.registers), [row]
     for part, _ in parts_of(snapshot, name, registers):
         registers |= {
             field: value for field, value in registers_of(part).items() if field not in (MOVED_FROM, MOVED_TO)
         }
-        sets |= _sets(snapshot, part)
-    return State(name, registers, sets)
+        rows.append(part)
+    return State(name, registers, Sets(snapshot, rows))
 
 
 def own_state(snapshot: Snapshot, name: str, row: StreamRow) -> State:
     """What stands in the stream itself."""
-    return State(name, registers_of(row), _sets(snapshot, row))
+    return State(name, registers_of(row), Sets(snapshot, [row]))
 
 
 def parts_of(snapshot: Snapshot, name: str, registers: Mapping[str, JSON]) -> Iterator[tuple[StreamRow, str]]:
@@ -84,18 +109,10 @@ def strays_of(state: State) -> State | None:
         for name, value in state.registers.items()
         if name not in (MOVED_TO, MOVED_FROM) and moved_to(state.registers, name) is not None
     }
-    sets = {name: members for name, members in state.sets.items() if moved_to(state.registers, name) is not None}
+    sets = {name: state.sets[name] for name in state.sets if moved_to(state.registers, name) is not None}
     return State(state.stream, registers, sets) if registers or sets else None
 
 
 def registers_of(row: StreamRow) -> dict[str, JSON]:
     """The values of a row's registers alone."""
     return {name: writes[0][3] for name, writes in row.stored.items() if writes[0][3] is not None}
-
-
-def _sets(snapshot: Snapshot, row: StreamRow) -> dict[str, tuple[str, ...]]:
-    return {
-        field: tuple([element for element, live in live_members(snapshot, row, field) if live])
-        for field, count in row.sets.items()
-        if 0 < count <= SET_INLINE_MAX
-    }

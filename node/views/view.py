@@ -30,7 +30,7 @@ class Row(NamedTuple):
 class State(msgspec.Struct, frozen=True):
     """A stream that exists, resolved, with the fields that were split off it.
 
-    Shape: `sets` holds the members of sets up to `SET_INLINE_MAX`; larger ones are views of members.
+    Shape: `sets` holds the members of sets that an answer would list; larger ones are views of members.
     """
 
     stream: str

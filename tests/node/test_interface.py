@@ -10,11 +10,10 @@ import pytest
 import trio
 
 from node.interface.routes import ROUTES
-from node.limits import RESOLVE_AT_ONCE
 from replication.packing import pack, unpack
 from replication.replica import Turn
 from tests.helpers import NOW, check_store
-from tests.serving import Served, counting_turns, serving
+from tests.serving import Served, serving
 
 
 async def pages(served: Served, path: str, key: str) -> list[Any]:
@@ -289,21 +288,6 @@ async def test_transactions_are_all_or_none(workplace: Path) -> None:
         failed = await served.client.post("/transactions", json=body)
         assert failed.status_code == 412
         assert (await served.read("/streams/a"))["registers"] == {"n": 2}
-
-
-async def test_many_that_are_resolved_let_others_have_a_turn(workplace: Path) -> None:
-    async with serving(workplace) as served, counting_turns() as turns:
-        await served.write("a", set={"n": 1})
-
-        async def turns_for(count: int) -> int:
-            before = turns()
-            answer = (await served.client.post("/resolve", json={"streams": ["a"] * count})).json()
-            assert len(answer["streams"]) == count
-            return turns() - before
-
-        few = min([await turns_for(1) for _ in range(5)])
-        many = max([await turns_for(1_000) for _ in range(5)])
-        assert many >= few + 1_000 // RESOLVE_AT_ONCE - 1
 
 
 async def test_resolve_answers_many_at_once(workplace: Path) -> None:

@@ -21,6 +21,8 @@ from replication.queries import (
     changes,
     contains,
     existing_row,
+    fitting,
+    inlined,
     list_conflicts,
     list_streams,
     page_set,
@@ -131,6 +133,30 @@ def test_a_page_of_much_ends_by_its_bytes(node: Make, monkeypatch: pytest.Monkey
     with eu.replica.read() as snapshot:
         assert len(stream_log(snapshot, "s", BEGINNING, 100)[0]) == 2
         assert len(prefix_log(snapshot, "", BEGINNING, 100)[0]) == 2
+        assert fitting(snapshot, ["s"] * 9) == 2
+        assert fitting(snapshot, ["none"] * 9) == 9
+        assert fitting(snapshot, []) == 0
+    for name in "tuv":
+        eu.write(name, set={"n": "x" * 1000})
+    with eu.replica.read() as snapshot:
+        assert [name for name, _ in list_streams(snapshot, "", "", 100)[0]] == ["s", "t"]
+        assert list_streams(snapshot, "", "u", 100) == (
+            [("u", {eu.replica.origin: 6}), ("v", {eu.replica.origin: 7})],
+            None,
+        )
+
+
+@given(st.dictionaries(st.text(max_size=2), st.integers(0, 40)))
+def test_what_is_listed_of_sets_is_bounded(counts: dict[str, int]) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(queries, "SET_INLINE_MAX", 20)
+        patched.setattr(queries, "SETS_INLINE_MAX", 50)
+        shown = inlined(counts)
+    assert sum(counts[field] for field in shown) <= 50
+    assert all(0 < counts[field] <= 20 for field in shown)
+    for field in {field for field, count in counts.items() if 0 < count <= 20} - shown:
+        assert all(counts[one] <= counts[field] for one in shown), "small ones come first"
+        assert sum(counts[one] for one in shown) + counts[field] > 50, "there is no room"
 
 
 def test_conflicts_are_listed_while_they_live(node: Make) -> None:
@@ -152,9 +178,16 @@ def test_too_much_past_is_refused(node: Make, monkeypatch: pytest.MonkeyPatch) -
     eu = node("eu")
     for number in range(4):
         eu.write("s", set={"n": number})
-    monkeypatch.setattr(queries, "TIME_TRAVEL_EVENTS_MAX", 3)
-    with eu.replica.read() as snapshot, pytest.raises(TooLarge):
-        resolve_past(snapshot, "s", timestamp=(NOW + 9) << 16)
+    with eu.replica.read() as snapshot:
+        size = sum(event.encoded.size for event in stream_log(snapshot, "s", BEGINNING, 9)[0])
+    for bound, value in (("TIME_TRAVEL_EVENTS_MAX", 4), ("TIME_TRAVEL_BYTES_MAX", size)):
+        monkeypatch.setattr(queries, bound, value)
+        with eu.replica.read() as snapshot:
+            assert resolve_past(snapshot, "s", timestamp=(NOW + 9) << 16)[1].registers == {"n": 3}
+        with monkeypatch.context() as patched, eu.replica.read() as snapshot:
+            patched.setattr(queries, bound, value - 1)
+            with pytest.raises(TooLarge):
+                resolve_past(snapshot, "s", timestamp=(NOW + 9) << 16)
 
 
 def test_many_changes_of_one_stream_are_met_in_the_log(node: Make, monkeypatch: pytest.MonkeyPatch) -> None:
