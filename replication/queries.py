@@ -81,9 +81,12 @@ def resolve_stream(snapshot: Snapshot, name: str) -> StreamAnswer:
     Raises: UnknownStream, where it does not exist; Unfoldable.
     """
     row = existing_row(snapshot, name)
-    shown = inlined(row.sets)
-    sets = {field: members_of(snapshot, row, field) for field in sorted(shown)}
-    large = {field: count for field, count in sorted(row.sets.items()) if count and field not in shown}
+    sets: dict[str, tuple[str, ...]] = {}
+    large: dict[str, int] = {}
+    if row.sets:
+        shown = inlined(row.sets)
+        sets = {field: members_of(snapshot, row, field) for field in sorted(shown)}
+        large = {field: count for field, count in sorted(row.sets.items()) if count and field not in shown}
     return StreamAnswer(name, row.vector, dict(sorted(row.registers.items())), sets, large)
 
 

@@ -66,7 +66,7 @@ def state_of_row(snapshot: Snapshot, name: str, row: StreamRow) -> State:
 
 def own_state(snapshot: Snapshot, name: str, row: StreamRow) -> State:
     """What stands in the stream itself."""
-    return State(name, registers_of(row), Sets(snapshot, [row]))
+    return State(name, registers_of(row), Sets(snapshot, [row]) if row.sets else {})
 
 
 def parts_of(snapshot: Snapshot, name: str, registers: Mapping[str, JSON]) -> Iterator[tuple[StreamRow, str]]:
