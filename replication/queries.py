@@ -41,7 +41,7 @@ class StreamAnswer:
     """A stream resolved.
 
     Shape: `sets` lists the members of the sets that are `inlined`, `large` counts those of the others. `vector` is
-    the state it was resolved at.
+    the state it was resolved at, `size` the bytes of the stream's row.
     """
 
     stream: str
@@ -49,6 +49,7 @@ class StreamAnswer:
     live: dict[str, Register]
     sets: dict[str, tuple[str, ...]]
     large: dict[str, int]
+    size: int
 
 
 def stream_row(snapshot: Snapshot, name: str) -> StreamRow:
@@ -87,7 +88,7 @@ def resolve_stream(snapshot: Snapshot, name: str) -> StreamAnswer:
         shown = inlined(row.sets)
         sets = {field: members_of(snapshot, row, field) for field in sorted(shown)}
         large = {field: count for field, count in sorted(row.sets.items()) if count and field not in shown}
-    return StreamAnswer(name, row.vector, dict(sorted(row.registers.items())), sets, large)
+    return StreamAnswer(name, row.vector, dict(sorted(row.registers.items())), sets, large, row.size)
 
 
 def inlined(counts: Mapping[str, int]) -> Set[str]:

@@ -14,11 +14,20 @@ import trio
 Args = TypeVarTuple("Args")
 Made = TypeVar("Made")
 
-_one = trio.CapacityLimiter(1)
+_threads: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("threads")
 
 
 async def aside(large: bool, work: Callable[[*Args], Made], *args: *Args) -> Made:
     """What `work` returns or raises; from a thread, where it is large."""
     if not large:
         return work(*args)
-    return await trio.to_thread.run_sync(work, *args, abandon_on_cancel=True, limiter=_one)
+    return await trio.to_thread.run_sync(work, *args, abandon_on_cancel=True, limiter=_limiter())
+
+
+def _limiter() -> trio.CapacityLimiter:
+    try:
+        return _threads.get()
+    except LookupError:
+        limiter = trio.CapacityLimiter(1)
+        _threads.set(limiter)
+        return limiter

@@ -23,7 +23,7 @@ SEARCH = "/.search"
 
 def check_bounds(path: str, body: bytes) -> None:
     """Refuse what asks for too much. Raises: PayloadTooLargeException."""
-    if path.endswith(SEARCH) and len(body) > SCIM_SEARCH_BYTES_MAX:
+    if path.rstrip("/").endswith(SEARCH) and len(body) > SCIM_SEARCH_BYTES_MAX:
         raise PayloadTooLargeException(
             detail=f"a search may have {SCIM_SEARCH_BYTES_MAX} bytes, and this one has {len(body)}; split its filter"
         )

@@ -18,7 +18,7 @@ from crdt.version_vector import VersionVector, join
 from node.interface.conditions import wait_causal
 from node.interface.content import JSON_TYPE, MSGPACK_TYPE, NDJSON_TYPE, dump_json
 from node.interface.events import show_event
-from node.interface.listings import resolve_or_problem, weight_of
+from node.interface.listings import resolve_or_problem
 from node.interface.reply import Reply, SendPart, Stream, accepted
 from node.interface.request import Request
 from node.limits import EVENT_STREAM_ALIVE_S, WAIT_MAX_S
@@ -114,10 +114,10 @@ class Following:
                     break
                 name = event.header.stream
                 if name not in shown:
-                    shown[name] = resolve_or_problem(snapshot, name)
-                    size += weight_of(snapshot, name, shown[name])
+                    shown[name], took = resolve_or_problem(snapshot, name)
+                    size += took
             names = dict.fromkeys(event.header.stream for event in page.events)
-            return page, [shown.get(name) or resolve_or_problem(snapshot, name) for name in names]
+            return page, [shown.get(name) or resolve_or_problem(snapshot, name)[0] for name in names]
 
     def cursor(self, vector: VersionVector) -> str:
         return format_token(self.name, vector)

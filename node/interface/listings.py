@@ -47,32 +47,27 @@ async def resolve_many(request: Request) -> Reply:
         raise TooLarge(f"{len(names)} streams are asked for; at most {PAGE_MAX} are allowed")
     checked = [check_stream(name, f"streams[{place}]") for place, name in enumerate(names)]
     await wait_causal(request)
-    shown: dict[str, dict[str, Any]] = {}
+    shown: dict[str, tuple[dict[str, Any], int]] = {}
     size = paused = 0
     with request.node.replica.read() as snapshot:
         for count, name in enumerate(checked, 1):
             if name not in shown:
                 shown[name] = resolve_or_problem(snapshot, name)
-            size += weight_of(snapshot, name, shown[name])
+            size += shown[name][1]
             if size > RESOLVE_BYTES_MAX:
-                raise TooLarge(
-                    f"the streams have more than {RESOLVE_BYTES_MAX} bytes together; ask for fewer at once"
-                )
+                most = f"at most {RESOLVE_BYTES_MAX} bytes of streams are read at once"
+                raise TooLarge(f"{most}; ask for fewer of these")
             if count % RESOLVE_AT_ONCE == 0 or size - paused > RESOLVE_BYTES_AT_ONCE:
                 paused = size
                 await trio.lowlevel.checkpoint()
-    return Reply({"streams": [shown[name] for name in checked]})
+    return Reply({"streams": [shown[name][0] for name in checked]})
 
 
-def resolve_or_problem(snapshot: Snapshot, name: str) -> dict[str, Any]:
-    """A stream resolved, or why not, as an item of a list."""
+def resolve_or_problem(snapshot: Snapshot, name: str) -> tuple[dict[str, Any], int]:
+    """A stream resolved, or why not, as an item of a list; and how many bytes were read for it, about."""
     try:
-        return show(resolve_stream(snapshot, name))
+        answer = resolve_stream(snapshot, name)
     except Refused as refusal:
-        return {"stream": name, **problem_of(refusal).document}
-
-
-def weight_of(snapshot: Snapshot, name: str, shown: dict[str, Any]) -> int:
-    """About how many bytes it took to read a stream, and takes to show it."""
-    listed = sum(len(member) for members in shown.get("sets", {}).values() for member in members)
-    return snapshot.stream_bytes(name) + listed
+        return {"stream": name, **problem_of(refusal).document}, 0
+    listed = sum(len(member) for members in answer.sets.values() for member in members)
+    return show(answer), answer.size + listed

@@ -32,7 +32,7 @@ async def test_many_that_are_resolved_let_others_have_a_turn(workplace: Path) ->
 async def test_a_stream_that_is_named_often_is_read_once(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read, resolve = list[str](), listings.resolve_or_problem
 
-    def watched(snapshot: Any, name: str) -> dict[str, Any]:
+    def watched(snapshot: Any, name: str) -> tuple[dict[str, Any], int]:
         read.append(name)
         return resolve(snapshot, name)
 

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
+import trio.testing
 from scim2_models import PreconditionFailedException
 
 from crdt.operations import Set
 from node.directory import storage
+from node.directory.aside import aside
 from node.directory.service import DirectoryService
 from replication.command import Command, Draft
 from tests.scim import BULK, ENTERPRISE, GROUP, PATCH, SCIM, SEARCH, USER, USERS, Directory, begin, check_views
@@ -428,6 +431,7 @@ async def test_bulk_does_all_and_says_what_failed(workplace: Path) -> None:
         ("POST", "/Users", {"schemas": [USER], "userName": "x", "active": "perhaps"}, 400, "invalidValue"),
         ("POST", "/Users", {"schemas": [USER], "userName": "x" * 300_000}, 413, None),
         ("POST", "/.search", {"schemas": [SEARCH], "filter": " or ".join(['title eq "x"'] * 2_000)}, 413, None),
+        ("POST", "/Users/.search/", {"schemas": [SEARCH], "filter": " or ".join(['title eq "x"'] * 2_000)}, 413, None),
         ("POST", "/Bulk", {"schemas": [BULK], "Operations": [{"path": "/Groups/x", "data": {"operations": [{"op": "add"}] * 1_001}}] * 2}, 413, None),
         ("PATCH", "/Users/{id}", {"schemas": [PATCH], "Operations": [{"op": "add", "path": "title", "value": "x"}] * 2_001}, 413, None),
         ("PATCH", "/Users/{id}", {"schemas": [PATCH], "Operations": [{"op": "remove", "path": 'emails[value eq "%s"]' % ("x" * 1_400)}] * 95}, 413, None),
@@ -570,3 +574,25 @@ async def test_resources_that_were_written_to_their_streams(workplace: Path) -> 
         assert group["id"] == "kubernetes/sig-node"
         assert (await served.client.get(group["meta"]["location"])).json()["members"][0]["value"] == "José Ñ"
         await check_views(served)
+
+
+async def test_large_work_is_done_one_at_a_time_and_nobody_has_to_wait_for_it() -> None:
+    begin, end, done = threading.Event(), threading.Event(), list[str]()
+
+    def work(name: str) -> None:
+        begin.set()
+        end.wait()
+        done.append(name)
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as gone:
+            gone.start_soon(aside, True, work, "first")
+            await trio.to_thread.run_sync(begin.wait)
+            gone.cancel_scope.cancel()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(aside, True, done.append, "second")
+            await aside(False, done.append, "small")
+            await trio.testing.wait_all_tasks_blocked()
+            assert done == ["small"], "the first still has its thread, and nobody waits for it"
+            end.set()
+    assert done == ["small", "first", "second"]
