@@ -20,7 +20,7 @@ from node.disk import Disk
 from node.limits import WAITING_MAX
 from node.seams import Clock
 from replication.errors import Refused
-from replication.limits import BATCH_BYTES_MAX, BATCH_COMMANDS_MAX
+from replication.limits import BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, BATCH_OPERATIONS_MAX
 from replication.replica import Job, NewIncarnation, Outcome, Replica, Turn
 
 log = logging.getLogger("atoll.committer")
@@ -47,6 +47,7 @@ class _Waiting:
 
     jobs: Sequence[Job]
     size: int
+    operations: int
     done: Done | None
 
 
@@ -62,18 +63,24 @@ class _Batch:
     outcomes: list[Outcome] = field(default_factory=list)
     size: int = 0
     count: int = 0
+    operations: int = 0
     failed: Refused | None = None
 
     def has_room_for(self, more: _Waiting) -> bool:
         if not self.waiting:
             return True
-        room = self.size + more.size <= BATCH_BYTES_MAX and self.count + len(more.jobs) <= BATCH_COMMANDS_MAX
-        return room and self.failed is None
+        return (
+            self.size + more.size <= BATCH_BYTES_MAX
+            and self.count + len(more.jobs) <= BATCH_COMMANDS_MAX
+            and self.operations + more.operations <= BATCH_OPERATIONS_MAX
+            and self.failed is None
+        )
 
     def add(self, more: _Waiting) -> None:
         self.waiting.append(more)
         self.size += more.size
         self.count += len(more.jobs)
+        self.operations += more.operations
 
 
 class Committer:
@@ -137,7 +144,7 @@ class Committer:
         """
         if self._closing or self.waiting >= WAITING_MAX:
             raise Overloaded("this node is shutting down" if self._closing else "too many writes wait")
-        waiting = _Waiting(jobs, size, done)
+        waiting = _Waiting(jobs, size, sum([job.operations for job in jobs]), done)
         self._queue.append(waiting)
         self._writer.wake()
         return waiting

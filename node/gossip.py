@@ -13,8 +13,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import islice
-from typing import TypeVar
 
 import trio
 
@@ -26,6 +24,7 @@ from node.limits import (
     MESSAGE_BYTES_LEAST,
     PULLED_MESSAGES_MAX,
     READ_AT_ONCE,
+    READ_BYTES_AT_ONCE,
     SLOW_CALL_S,
 )
 from node.seams import Clock, Transport, Unreachable
@@ -33,7 +32,7 @@ from replication import messages
 from replication.admission import Arrived, LeftOut, Transaction, decode_transaction
 from replication.errors import PeerError, Refused
 from replication.exchange import claims, find_forks, heads_after, is_behind, lacking
-from replication.limits import MESSAGE_TARGET_BYTES, ORIGINS_MAX
+from replication.limits import BATCH_OPERATIONS_MAX, MESSAGE_TARGET_BYTES, ORIGINS_MAX
 from replication.messages import Claim, Digest, Events, Fork, Message, Pull, Received, Refusal
 from replication.origin import region_of
 from replication.replica import Applied, Arrival, Job, NewIncarnation, Outcome, Replica
@@ -41,7 +40,6 @@ from replication.withheld import WithheldTransactions
 
 log = logging.getLogger("atoll.gossip")
 
-T = TypeVar("T")
 Submit = Callable[[Sequence[Job], int], Awaitable[list[Outcome]]]
 
 
@@ -237,7 +235,7 @@ class Gossip:
     async def _apply(self, transactions: list[Arrived | LeftOut], submitted: trio.Event) -> Applied:
         """Have them applied, a turn's worth after the other; `submitted` is set when the last waits for its turn."""
         events, left_out = 0, []
-        for turn in (turns := list(batched(transactions, ARRIVALS_PER_TURN))):
+        for turn in (turns := list(_turns(transactions))):
             if turn is turns[-1]:
                 submitted.set()  # who waits for that runs after this turn is submitted
             size = sum(one.size for one in turn if isinstance(one, Arrived))
@@ -394,18 +392,35 @@ class Gossip:
             await trio.sleep(self._interval_s * self._entropy.uniform(0.5, 1.5))
 
 
-def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """The items, so many at a time."""
-    left = iter(items)
-    while batch := list(islice(left, size)):
-        yield batch
-
-
 async def _read(transactions: Iterable[Transaction]) -> AsyncIterator[list[Arrived | LeftOut]]:
     """Read what arrived, letting others have a turn now and then."""
-    for some in batched(transactions, READ_AT_ONCE):
-        yield [decode_transaction(transaction) for transaction in some]
-        await trio.lowlevel.checkpoint()
+    some: list[Arrived | LeftOut] = []
+    size = 0
+    for transaction in transactions:
+        one = decode_transaction(transaction)
+        some.append(one)
+        size += one.size if isinstance(one, Arrived) else 0
+        if len(some) == READ_AT_ONCE or size >= READ_BYTES_AT_ONCE:
+            yield some
+            some, size = [], 0
+            await trio.lowlevel.checkpoint()
+    if some:
+        yield some
+
+
+def _turns(transactions: Iterable[Arrived | LeftOut]) -> Iterator[list[Arrived | LeftOut]]:
+    """What arrived, as much at a time as is to share a commit."""
+    turn: list[Arrived | LeftOut] = []
+    operations = 0
+    for one in transactions:
+        more = one.operations if isinstance(one, Arrived) else 0
+        if turn and (len(turn) == ARRIVALS_PER_TURN or operations + more > BATCH_OPERATIONS_MAX):
+            yield turn
+            turn, operations = [], 0
+        turn.append(one)
+        operations += more
+    if turn:
+        yield turn
 
 
 def _unmoved(before: Digest, after: Digest | None) -> bool:

@@ -26,7 +26,7 @@ WAITING_MAX = 16_384
 
 # Streams of writes
 INGEST_GROUP_LINES = 1_024
-INGEST_GROUP_BYTES = 512 * 1024
+INGEST_GROUP_BYTES = 256 * 1024
 """Lines that are written together at most; as many as are there, where the disk waits for them."""
 INGEST_GROUPS = 2
 """Groups under way at once: one that syncs, and one that is next."""
@@ -72,7 +72,8 @@ BACKOFF_MAX_S = 5.0
 PULLED_MESSAGES_MAX = 2
 """Messages of a pull that are being stored while the next is fetched."""
 READ_AT_ONCE = 128
-"""Transactions of a message that are read before others have a turn."""
+READ_BYTES_AT_ONCE = 64 * 1024
+"""Transactions of a message that are read, and their bytes, before others have a turn."""
 ARRIVALS_PER_TURN = 2_048
 """Transactions of a message that share a commit."""
 SLOW_CALL_S = 2.0

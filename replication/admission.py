@@ -49,10 +49,14 @@ class LeftOut(Exception):
 
 
 class Arrived(msgspec.Struct, frozen=True, gc=False):
-    """A transaction as it was sent, read: right in itself, whatever this store holds. Units: `size` in bytes."""
+    """A transaction as it was sent, read: right in itself, whatever this store holds.
+
+    Units: `size` in bytes, `operations` as many as are known here.
+    """
 
     entries: tuple[Entry, ...]
     size: int
+    operations: int
 
     @property
     def first(self) -> Header:
@@ -63,7 +67,7 @@ def decode_transaction(transaction: Transaction) -> Arrived | LeftOut:
     """Read a transaction, and check what can be checked of it alone."""
     entries: list[Entry] = []
     header: Header | None = None
-    size = 0
+    size = operations = 0
     try:
         if not 1 <= len(transaction) <= TRANSACTION_EVENTS_MAX:
             raise Malformed(f"a transaction has 1 to {TRANSACTION_EVENTS_MAX} events")
@@ -72,12 +76,15 @@ def decode_transaction(transaction: Transaction) -> Arrived | LeftOut:
             if size > TRANSACTION_BYTES_MAX:
                 raise Malformed(f"a transaction has at most {TRANSACTION_BYTES_MAX} bytes")
             header = decode_header(encoded.header)
-            entries.append(Entry(header, encoded.chain, encoded, decode_body(header, encoded.body)))
+            body = decode_body(header, encoded.body)
+            entries.append(Entry(header, encoded.chain, encoded, body))
+            if body is not None and body.operations is not None:
+                operations += len(body.operations)
         _check_shape(entries)
     except Malformed as error:
         first = entries[0].header if entries else header
         return LeftOut(*(first.dot if first else ("", 0)), "malformed", str(error))
-    return Arrived(tuple(entries), size)
+    return Arrived(tuple(entries), size, operations)
 
 
 def admit(batch: Batch, arrived: Arrived, cluster: str, max_drift_ms: int, now_ms: int) -> int:

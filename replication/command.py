@@ -72,6 +72,11 @@ class Command(msgspec.Struct, frozen=True, gc=False):
                 raise Invalid("events", f"stream {draft.stream!r} comes twice; a transaction has one event a stream")
             names.add(draft.stream)
 
+    @property
+    def operations(self) -> int:
+        """How many there are in all."""
+        return sum([len(draft.operations or draft.merge or ()) for draft in self.drafts])
+
 
 class WrittenEvent(msgspec.Struct, frozen=True, gc=False):
     """One event of a transaction that was written.

@@ -37,6 +37,9 @@ BATCH_COMMANDS_MAX = 4_096
 BATCH_BYTES_MAX = 8 * 1024 * 1024
 """Bytes of requests that share one commit; a transaction always fits."""
 
+BATCH_OPERATIONS_MAX = 20_000
+"""Operations that share one commit, beyond those of one transaction: a turn and its rows take up to 8 µs each."""
+
 HEADERS_KEPT = 1_024
 HEADER_KEPT_BYTES_MAX = 4 * 1024
 """Decoded headers that are kept in memory, none of them larger than this: about 4 MiB at the very most."""

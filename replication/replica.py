@@ -20,6 +20,7 @@ from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import lmdb
 
@@ -49,10 +50,17 @@ class Arrival:
 
     transactions: Sequence[Arrived | LeftOut]
 
+    @property
+    def operations(self) -> int:
+        """How many there are in all."""
+        return sum([one.operations for one in self.transactions if isinstance(one, Arrived)])
+
 
 @dataclass(frozen=True, slots=True)
 class NewIncarnation:
     """Somebody holds events of this node's own origin up to `beyond`: beyond its log, if it was rolled back."""
+
+    operations: ClassVar[int] = 0
 
     origin: str
     beyond: int

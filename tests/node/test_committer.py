@@ -181,3 +181,24 @@ async def test_what_waits_is_bounded_and_done_before_the_end(eu: Committing, mon
     assert eu.commits == 3
     with pytest.raises(Overloaded):
         eu.write("f")
+
+
+async def test_what_shares_a_commit_is_bounded_by_its_operations(
+    eu: Committing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.committer.BATCH_OPERATIONS_MAX", 5)
+    eu.write("a")
+    eu.disk.begin()
+    many = operations(add={"m": list("xyz")})
+    eu.committer.enqueue([Command((Draft("b", many), Draft("c", many)))], 9, lambda told: eu.told.update(b=told[0]))
+    eu.committer.enqueue([Command((Draft("d", merge={"n": 1, "m": 2}),))], 9, lambda told: eu.told.update(d=told[0]))
+    for name in "efg":
+        eu.write(name)
+    eu.committer.enqueue([NewIncarnation("us.00000001", 9)], 9, lambda told: eu.told.update(new=told[0]))
+    eu.write("h")
+    for done in ("a", "b", "defgnew", "h"):  # a transaction is never split
+        eu.disk.end()
+        assert "".join(eu.told)[-len(done) :] == done
+        if done != "h":
+            eu.disk.begin()
+    assert eu.commits == 4

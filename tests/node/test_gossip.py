@@ -8,17 +8,20 @@ from typing import Any
 import pytest
 import trio
 
+from node import gossip
 from node.interface.status import describe
 from node.limits import MESSAGE_BYTES_LEAST, PULLED_MESSAGES_MAX
 from node.service import Node
 from node.transport import HttpTransport
 from replication import messages
+from replication.command import Command, Draft
 from replication.errors import PeerError, StoreFailed
+from replication.exchange import lacking
 from replication.messages import Claim, Digest, Events, Pull, Refusal
 from replication.packing import pack
 from replication.replica import Arrival
 from tests.gossiping import Link, World, same, until, value, write
-from tests.helpers import NOW, check_store
+from tests.helpers import NOW, check_store, operations
 from tests.serving import TestClock, serving
 
 
@@ -351,6 +354,50 @@ async def test_nothing_is_stored_before_the_peer_knows_what_is_wanted_next(
             assert fetched_beyond > 1
     for region in ("eu", "us"):
         check_store(world.directory / region)
+
+
+@pytest.mark.parametrize(("bound", "value", "least"), [("ARRIVALS_PER_TURN", 3, 10), ("BATCH_OPERATIONS_MAX", 10, 6)])
+async def test_a_message_is_applied_in_turns_that_are_bounded(
+    world: World, monkeypatch: pytest.MonkeyPatch, bound: str, value: int, least: int
+) -> None:
+    monkeypatch.setattr(f"node.gossip.{bound}", value)
+    turns: list[Arrival] = []
+    async with world.node("us") as us:
+        for number in range(30):
+            await write(us, f"s/{number}", set={"n": number, "m": number})
+        await us.submit([Command((Draft("s/many", operations(add={"m": [f"{n}" for n in range(20)]})),))])
+        async with world.node("eu", "us", ready=False) as eu:
+            submit = eu.gossip._submit
+
+            async def watched(jobs: Any, size: int) -> Any:
+                turns.extend(job for job in jobs if isinstance(job, Arrival))
+                return await submit(jobs, size)
+
+            eu.gossip._submit = watched
+            await until(lambda: same(us, eu))
+            assert not eu.gossip.refusals
+    assert len(turns) >= least
+    if bound == "ARRIVALS_PER_TURN":
+        assert all(len(turn.transactions) <= value for turn in turns)
+    else:
+        assert all(turn.operations <= value or len(turn.transactions) == 1 for turn in turns)
+    for region in ("eu", "us"):
+        check_store(world.directory / region)
+
+
+async def test_what_arrives_is_read_in_pieces_of_so_many_transactions_or_bytes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.node("us") as us:
+        for number in range(12):
+            await write(us, f"s/{number}", set={"n": "x" * 1_000})
+        with us.replica.read() as snapshot:
+            sent = lacking(snapshot, Digest({}, NOW), 1 << 20)
+    monkeypatch.setattr("node.gossip.READ_AT_ONCE", 5)
+    assert [len(some) async for some in gossip._read(sent)] == [5, 5, 2]
+    monkeypatch.setattr("node.gossip.READ_BYTES_AT_ONCE", 3_000)
+    assert [len(some) async for some in gossip._read(sent)] == [3, 3, 3, 3]
+    assert [some async for some in gossip._read([])] == []
 
 
 async def test_messages_of_a_pull_are_stored_beside_each_other_and_in_order(
