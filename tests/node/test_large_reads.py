@@ -106,18 +106,22 @@ async def _pages(served: Served, path: str, what: str) -> tuple[list[dict[str, A
 
 
 async def test_resolved_changes_end_by_bytes_and_go_on(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(changes, "PAGE_BYTES_MAX", 1_500)
+    """By the bytes of streams that small events lead to."""
     async with serving(workplace) as served:
-        for number in (0, 1, 0, 2, 3, 1):
+        for number in range(4):
             await served.write(f"s/{number}", add={"members": [f"{number}{member:099}" for member in range(8)]})
+        after = (await served.read("/streams/s/"))["token"]
+        for number in (0, 1, 0, 2, 3, 1):
+            await served.write(f"s/{number}", set={"n": number})
         body = {"events": [{"stream": f"s/{number}", "set": {"n": number}} for number in (1, 2, 3, 4)]}
         assert (await served.client.post("/transactions", json=body)).status_code == 201
+        monkeypatch.setattr(changes, "PAGE_BYTES_MAX", 1_500)
         seen: list[list[str]] = []
-        after, more = "", True
+        more = True
         while more:
-            page = await served.read(f"/changes?form=resolved&prefix=s/&limit=100{after}")
+            page = await served.read(f"/changes?form=resolved&prefix=s/&limit=100&after={after}")
             seen.append([change["stream"] for change in page["changes"]])
-            after, more = f"&after={page['cursor']}", page["more"]
+            after, more = page["cursor"], page["more"]
         assert seen == [["s/0", "s/1"], ["s/0", "s/2"], ["s/3", "s/1"], ["s/1", "s/2", "s/3", "s/4"]]
         assert page["token"] == (await served.read("/streams/s/"))["token"]
 
