@@ -130,6 +130,8 @@ SCIM_SEARCH_BYTES_MAX = HEAD_BYTES_MAX
 """A search by POST; one by GET cannot be longer."""
 SCIM_ASIDE_BYTES = 16 * 1024
 """A body larger than this is read in a thread: the library takes a second for a megabyte."""
+MEMBERS_AT_ONCE = 256
+"""Members of a group that are read or listed before others have a turn."""
 SCIM_EXAMINED_MAX = 2_000
 """Resources that one filter may have looked at, beyond what an index serves."""
 SCIM_MEMBERS_MATCHED_MAX = 10_000

@@ -38,9 +38,9 @@ from node.directory.resources import (
 )
 from node.directory.schema import GROUP, USER
 from node.directory.search import PAUSE_AFTER
-from node.directory.storage import MEMBERS_AT_ONCE, DirectoryStorage
+from node.directory.storage import DirectoryStorage
 from node.directory.tolerance import tolerated
-from node.limits import SCIM_ASIDE_BYTES, SCIM_COMPARED_MAX
+from node.limits import MEMBERS_AT_ONCE, SCIM_ASIDE_BYTES, SCIM_COMPARED_MAX
 from replication.stream_name import ROOT
 from replication.tokens import format_token
 

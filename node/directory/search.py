@@ -20,7 +20,13 @@ from node.directory.names import MEMBERS
 from node.directory.refusals import search_error_of
 from node.directory.resources import PREFIXES, Found, keeps, read, read_groups, stream_of, to_model
 from node.directory.schema import GROUP, USER
-from node.limits import SCIM_COMPARED_MAX, SCIM_EXAMINED_MAX, SCIM_MEMBERS_MATCHED_MAX, SCIM_MEMBERS_SHOWN_MAX
+from node.limits import (
+    MEMBERS_AT_ONCE,
+    SCIM_COMPARED_MAX,
+    SCIM_EXAMINED_MAX,
+    SCIM_MEMBERS_MATCHED_MAX,
+    SCIM_MEMBERS_SHOWN_MAX,
+)
 from node.views.folding import fold
 from node.views.index import LAST_KEY, last_with
 from node.views.projection import key_of
@@ -203,7 +209,7 @@ class Search:
             found.members = await self._members_to_match(snapshot, found)
         if kind == USER and mentions(self.tree, "groups"):
             found.groups = read_groups(snapshot, self.views, found)
-        model = await aside(len(found.members or ()) > PAUSE_AFTER * PAUSE_AFTER, to_model, found)
+        model = await aside(len(found.members or ()) > MEMBERS_AT_ONCE, to_model, found)
         matches = await self._matches(found, model)
         found.members = None
         if not matches:

@@ -33,7 +33,7 @@ from node.directory.refusals import refusals, scim_error_of
 from node.directory.resources import Found, find, keeps, living, read_groups, read_members, stream_of, to_model
 from node.directory.schema import GROUP, USER
 from node.directory.search import Search
-from node.limits import CLAIM_TRIES, WAIT_DEFAULT_S
+from node.limits import CLAIM_TRIES, MEMBERS_AT_ONCE, WAIT_DEFAULT_S
 from node.service import Node
 from node.views.query import BEGINNING, page
 from node.views.state import moved_to, state_of
@@ -48,8 +48,6 @@ from replication.tokens import parse_scoped
 log = logging.getLogger("atoll.directory")
 
 ID_BYTES = 16
-MEMBERS_AT_ONCE = 256
-"""Members that are read or listed before others have a turn."""
 
 
 @dataclass(frozen=True, slots=True)

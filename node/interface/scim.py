@@ -67,10 +67,9 @@ async def _serve(request: Request, service: DirectoryService) -> ScimResponse:
     body = b""
     if request.method in _WRITES:
         body = await request.content()
-        await aside(len(body) > SCIM_ASIDE_BYTES, check_bounds, path, body)
-        body = await aside(
-            len(body) > SCIM_ASIDE_BYTES, without_passwords, body, request.node.configuration.passwords
-        )
+        large = len(body) > SCIM_ASIDE_BYTES
+        await aside(large, check_bounds, path, body)
+        body = await aside(large, without_passwords, body, request.node.configuration.passwords)
     await wait_causal(request)
     await _wait_for_condition(request)
     asking = _asking(request, body)
