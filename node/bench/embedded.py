@@ -13,6 +13,7 @@ from statistics import median
 import lmdb
 
 from crdt.operations import Add, Operation, Remove
+from node.bench import five_rows
 from node.bench.figure import Figure
 from node.bench.floor import copied, recording, replay, timed
 from node.bench.workload import NOW, commands, fill, open_replica, write
@@ -38,22 +39,29 @@ def append(directory: Path) -> Iterator[Figure]:
         replica = open_replica(past)
         fill(replica, PAST, streams)
         replica.close()
+        five = five_rows.spread_store(past, directory / f"five-{streams}")
         for per_commit, count in PER_COMMIT.items():
-            yield measure_append(directory, past, streams, per_commit, count)
+            yield measure_append(directory, past, streams, per_commit, count, five)
 
 
-def measure_append(directory: Path, past: Path, streams: int, per_commit: int, count: int) -> Figure:
-    """Append to copies of a store, and put the same rows bare."""
+def measure_append(
+    directory: Path, past: Path, streams: int, per_commit: int, count: int, five: Path | None = None
+) -> Figure:
+    """Append to copies of a store, and put the same rows bare; with `five`, the same events as five rows too."""
     rng = random.Random(2)
     batches = [commands(rng, per_commit, streams) for _ in range(count)]
     append_all = partial(_append_all, batches=batches)
     with recording() as turns:  # in a run of its own: noting rows takes time
         _on_copy(past, directory, append_all)
-    works = (append_all, partial(replay, turns=turns))
-    seconds, best = _by_turns(*(partial(_on_copy, past, directory, work) for work in works))
-    events = per_commit * count
+    works = {"here": partial(_on_copy, past, directory, append_all)}
+    works["floor"] = partial(_on_copy, past, directory, partial(replay, turns=turns))
+    if five is not None:
+        spread = partial(replay, turns=list(map(five_rows.spread, turns)))
+        works[five_rows.NAME] = partial(_on_copy, five, directory, spread)
+    seconds = dict(zip(works, _by_turns(*works.values()), strict=True))
+    rates = {work: per_commit * count / took for work, took in seconds.items()}
     what = f"append, {per_commit:,} a commit, {streams:,} streams"
-    return Figure(what, events / seconds, "events/s", events / best)
+    return Figure(what, rates.pop("here"), "events/s", rates.pop("floor"), rates)
 
 
 def _by_turns(*measurements: Callable[[], float]) -> list[float]:

@@ -10,6 +10,7 @@ from statistics import quantiles
 
 import httpx
 
+from node.bench import five_rows
 from node.bench.figure import Figure
 from node.bench.floor import recording, replay, timed
 from node.bench.processes import HOST, atoll, free_port
@@ -31,11 +32,12 @@ def catch_up(directory: Path) -> Iterator[Figure]:
     replica = open_replica(directory / "eu")
     fill(replica, EVENTS, STREAMS)
     replica.close()
-    floor = _floor(directory)
+    two, five = _floors(directory)
     first, second = free_port(), free_port()
     with atoll(directory, "eu", first) as eu, atoll(directory, "us", second, "--peer", eu) as us:
         seconds = timed(lambda: _wait_for_events(us, EVENTS))
-    yield Figure(f"catch-up, {EVENTS:,} events on {STREAMS:,} streams", EVENTS / seconds, "events/s", EVENTS / floor)
+    what = f"catch-up, {EVENTS:,} events on {STREAMS:,} streams"
+    yield Figure(what, EVENTS / seconds, "events/s", EVENTS / two, {five_rows.NAME: EVENTS / five})
 
 
 def _wait_for_events(url: str, events: int) -> None:
@@ -51,12 +53,13 @@ def _wait_for_peers(*urls: str) -> None:
             time.sleep(POLL_S)
 
 
-def _floor(directory: Path) -> float:
-    """The rows that a region which takes in all of it writes, put bare. Units: seconds."""
+def _floors(directory: Path) -> tuple[float, float]:
+    """The rows that a region which takes in all of it writes, put bare; and five for each event. Units: seconds."""
     source, target = open_replica(directory / "eu"), open_replica(directory / "rows", "us")
-    empty = directory / "floor"
+    empty, empty_five = directory / "floor", directory / "five"
     Store(empty).close()
-    seconds = 0.0
+    Store(empty_five).close()
+    seconds = seconds_five = 0.0
     with recording() as turns, source.read() as snapshot:
         while True:
             held = Digest(claims(target.mirror.heads), NOW)
@@ -65,10 +68,11 @@ def _floor(directory: Path) -> float:
                 break
             target.turn([Arrival([decode_transaction(one) for one in transactions])], NOW)
             seconds += replay(empty, turns)
+            seconds_five += replay(empty_five, list(map(five_rows.spread, turns)))
             turns.clear()
     source.close()
     target.close()
-    return seconds
+    return seconds, seconds_five
 
 
 def lag(directory: Path) -> Iterator[Figure]:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """What was measured. Shape: `floor` is the best that could be, in the same unit; `peers` others' figures."""
+    """What was measured. Shape: `floor` is the best that could be, in the same unit; `peers` what others do."""
 
     name: str
     value: float

@@ -41,7 +41,7 @@ def recording() -> Iterator[list[Rows]]:
         yield turns
 
 
-def replay(directory: Path, turns: list[Rows]) -> float:
+def replay(directory: Path, turns: Iterable[Rows]) -> float:
     """Put the rows into the store in `directory`. Units: seconds."""
     store = Store(directory)
     try:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 
+from node.bench import five_rows
 from node.bench.figure import Figure
 from node.bench.floor import copied, recording, replay, timed
 from node.bench.processes import atoll, free_port
@@ -26,12 +27,12 @@ def ingest(directory: Path) -> Iterator[Figure]:
         replica = open_replica(past)
         fill(replica, PAST, streams)
         replica.close()
-        floor = measure_floor(home, past, streams)
+        floor, beside = measure_floors(home, past, streams)
         copied(past, home / "eu")
         body, port = lines(random.Random(2), EVENTS, streams), free_port()
         with atoll(home, "eu", port) as url, httpx.Client(timeout=600, trust_env=False) as client:
             seconds = timed(partial(_send, client, url, body))
-        yield Figure(f"ingest, {streams:,} streams", EVENTS / seconds, "events/s", floor)
+        yield Figure(f"ingest, {streams:,} streams", EVENTS / seconds, "events/s", floor, {five_rows.NAME: beside})
 
 
 def _send(client: httpx.Client, url: str, body: bytes) -> None:
@@ -39,12 +40,13 @@ def _send(client: httpx.Client, url: str, body: bytes) -> None:
     assert f'"written":{EVENTS}' in answer.text, answer.text[:300]
 
 
-def measure_floor(home: Path, past: Path, streams: int) -> float:
-    """Bare rows a second: those of as many events, in commits of the size that a stream of writes makes."""
+def measure_floors(home: Path, past: Path, streams: int) -> tuple[float, float]:
+    """Events a second as bare rows, two and five each, in commits of the size that a stream of writes makes."""
     floor, replica = copied(past, home / "floor"), open_replica(copied(past, home / "rows"))
     rng = random.Random(2)
     with recording() as turns:
         for _ in range(EVENTS // PER_COMMIT):
             write(replica, commands(rng, PER_COMMIT, streams))
     replica.close()
-    return EVENTS / replay(floor, turns)
+    five = five_rows.spread_store(past, home / "five")
+    return EVENTS / replay(floor, turns), EVENTS / replay(five, list(map(five_rows.spread, turns)))

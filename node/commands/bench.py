@@ -69,7 +69,7 @@ def bench(
             home = Path(directory) / name
             home.mkdir()
             for figure in run(home):
-                figures.append(replace(figure, peers=rates_beside(figure.name, beside)))
+                figures.append(replace(figure, peers=figure.peers | rates_beside(figure.name, beside)))
                 print(f"  {figure.name}: {figure.value:,.4g} {figure.unit}", file=sys.stderr)
     series = series_of(figures)
     if plot is not None and series:

@@ -8,13 +8,16 @@ from xml.etree import ElementTree
 import pytest
 import trio
 
-from node.bench import directory, embedded, exchange, http, loader, streams
+from node.bench import directory, embedded, exchange, five_rows, http, loader, streams
 from node.bench.figure import Figure, dump
+from node.bench.floor import recording
 from node.bench.loader import Load, Loaded
 from node.bench.peers import PEERS, rates_beside
 from node.bench.plot import series_of, svg
+from node.bench.workload import FILL, NAME, command, fill, open_replica, write
 from node.commands.application import run
 from node.service import Node
+from replication.store import Store
 
 
 def test_a_ratio_says_how_close_a_figure_comes_to_its_floor() -> None:
@@ -47,17 +50,41 @@ def test_figures_at_several_sizes_are_drawn() -> None:
     assert sum(one.tag.endswith("polyline") for one in drawn.iter()) == 2
 
 
+def test_five_rows_of_an_event_hold_what_its_two_do(workplace: Path) -> None:
+    """And a store of them all of its past, though it was filled in several commits."""
+    replica = open_replica(workplace / "past")
+    fill(replica, FILL + 10, 7)
+    with recording() as turns:
+        write(replica, [command("users/0000003", 5), command("users/0000004", 6)])
+    replica.close()
+    [two] = turns
+    five = dict(five_rows.spread(two))
+    assert [len(rows) for rows in five.values()] == [2, 2, 2, 4, 2], "two prefixes have vectors among the streams"
+    assert five[five_rows.LOG] == dict(two)["log"]
+    assert all(NAME.encode() in cell for _, cell in five[five_rows.CELL])
+    assert not any(NAME.encode() in row for _, row in five[five_rows.STREAM])
+    assert {key for _, key in five[five_rows.INDEX]} == {key for key, _ in five[five_rows.LOG]}
+
+    store = Store(five_rows.spread_store(workplace / "past", workplace / "five"))
+    with store.env.begin() as transaction:
+        counts = {table: transaction.stat(store.dbs[table])["entries"] for table in five}
+    store.close()
+    events = FILL + 12
+    assert list(counts.values()) == [events, events, events, 7, 7]
+
+
 def test_the_embedded_benchmarks_run_small(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
         "STREAMS": (50,), "PAST": 200, "PER_COMMIT": {8: 3}, "REPEATS": 2, "SIZES": (100, 200), "ROUNDS": 2, "PER_ROUND": 20,
         "GROWTH": (100, 200), "GROWTH_STREAMS": 50,
     }.items():  # fmt: skip
         monkeypatch.setattr(embedded, name, value)
-    for benchmark in (embedded.append, embedded.sets, embedded.growth):
+    for benchmark, beside in ((embedded.append, {five_rows.NAME}), (embedded.sets, set()), (embedded.growth, set())):
         home = workplace / benchmark.__name__
         home.mkdir()
         figures = list(benchmark(home))
         assert figures
+        assert all(figure.peers.keys() == beside for figure in figures)
         assert all(figure.value > 0 for figure in figures)
         assert all(figure.ratio for figure in figures if figure.unit != "MB")
 
