@@ -33,6 +33,11 @@ class Message:
         self.chunks: list[bytes] = []
         self.complete = False
 
+    def head_without_upgrade(self) -> bytes:
+        """The head as it would be, had the client not proposed another protocol."""
+        first = b"%b %b HTTP/1.%d\r\n" % (self.method.encode(), self.target, self.http11)
+        return first + b"".join([b"%b: %b\r\n" % one for one in self.headers if one[0] != b"upgrade"]) + b"\r\n"
+
 
 class Parser:
     """Requests out of bytes. `ready` holds those whose head is complete, in order."""
@@ -60,11 +65,7 @@ class Parser:
         """Read on. Raises: BadRequest; what came before it in the same bytes is in `ready`."""
         self._heard_body = False
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # The request stands; what follows it is not read, and the connection ends with its answer.
-            if self.ready:
-                self.ready[-1].keep_alive = False
+            self._feed(data)
         except httptools.HttpParserError as error:
             if self._refused is not None:
                 raise self._refused from None
@@ -72,6 +73,19 @@ class Parser:
                 raise BadRequest(505, "this server speaks HTTP/1.1") from None
             raise BadRequest(400, f"not a request: {error}") from None
         self._bound(len(data))
+
+    def _feed(self, data: bytes) -> None:
+        """httptools takes what follows an Upgrade for another protocol. Here it is let be (RFC 9110, section 7.8), so
+        the request is read once more without it, and its body with it.
+        """
+        while True:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = self.ready.pop().head_without_upgrade() + data[upgrade.args[0] :]
+                self._parser = httptools.HttpRequestParser(self)
+            else:
+                return
 
     def _bound(self, size: int) -> None:
         """Refuse a head, a trailer or a chunk's line that goes on and on."""

@@ -137,6 +137,7 @@ def statuses(heard: bytes) -> list[int]:
 
 
 GET = b"GET /a?b=c HTTP/1.1\r\n" + HOST + b"\r\n"
+UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
 
 TAKEN: dict[str, tuple[bytes, list[bytes]]] = {
     "a plain request": (GET, [b"GET /a?b=c "]),
@@ -154,6 +155,10 @@ TAKEN: dict[str, tuple[bytes, list[bytes]]] = {
     ),
     "an absolute target": (b"GET http://x/a?b=c HTTP/1.1\r\n" + HOST + b"\r\n", [b"/a?b=c "]),
     "percent-encoded": (b"GET /%C3%A9 HTTP/1.1\r\n" + HOST + b"\r\n", ["GET /é? ".encode()]),
+    "a body under an upgrade, as Java's client sends it, then another request": (
+        b"POST /a HTTP/1.1\r\n" + HOST + UPGRADE + b"Content-Length: 3\r\n\r\nabc" + GET,
+        [b"POST /a? abc", b"GET /a?b=c "],
+    ),
     "HTTP/1.0 without a host": (b"GET /a HTTP/1.0\r\n\r\n", [b"GET /a? "]),
 }
 
@@ -246,11 +251,10 @@ async def test_what_came_before_something_wrong_is_answered_first() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_http2_ends_its_connection_and_not_the_server(kind: str) -> None:
-    upgrade = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
     async with serving(kind) as server:
         for _ in range(3):
             assert 200 not in statuses(await server.say(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", seconds=1.0))
-        heard = await server.say(b"GET /a HTTP/1.1\r\n" + HOST + upgrade + b"\r\n", end=False, seconds=0.3)
+        heard = await server.say(b"GET /a HTTP/1.1\r\n" + HOST + UPGRADE + b"\r\n", end=False, seconds=0.3)
         assert statuses(heard) == [200], "an upgrade is let be"
         assert statuses(await server.say(GET, end=False, seconds=0.3)) == [200]
 
