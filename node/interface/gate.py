@@ -19,6 +19,8 @@ from node.service import Node
 Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
+STREAMED = ((b"cache-control", b"no-store"), (b"x-accel-buffering", b"no"))
+"""Headers of an answer that goes on: nobody keeps it, and nginx hands on each part as it comes."""
 
 
 class Gate:
@@ -90,7 +92,7 @@ async def _send_whole(answer: Rendered, head_only: bool, send: Send) -> None:
 
 async def _send_stream(answer: Stream, head_only: bool, receive: Receive, send: Send) -> None:
     """Send as long as there is something to send, and the client is there."""
-    headers = [(b"content-type", answer.media_type.encode()), (b"cache-control", b"no-store")]
+    headers = [(b"content-type", answer.media_type.encode()), *STREAMED]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
 
     async def send_part(part: bytes) -> None:

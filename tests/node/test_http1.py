@@ -317,6 +317,9 @@ async def test_an_answer_before_the_body_ends_the_connection_and_is_not_lost() -
         assert statuses(heard) == [200]
         assert heard.endswith(b"early")
         assert b"connection: close" in heard
+        request = b"POST /early HTTP/1.1\r\n" + HOST + b"Content-Length: 20000000\r\n\r\n"
+        heard = await server.say(request, b"x" * 20_000_000, end=False, seconds=3.0)
+        assert statuses(heard) == [200], "a proxy that sends on would say that it had no answer"
         early = b"POST /early HTTP/1.1\r\n" + HOST + b"Content-Length: 3\r\n\r\nabc"
         heard = await server.say(early + GET, end=False, seconds=0.3)
         assert statuses(heard) == [200, 200], "a body that is there already costs nobody a connection"
