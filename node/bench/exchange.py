@@ -4,9 +4,10 @@ import json
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import quantiles
+from typing import Any
 
 import httpx
 
@@ -35,22 +36,21 @@ def catch_up(directory: Path) -> Iterator[Figure]:
     two, five = _floors(directory)
     first, second = free_port(), free_port()
     with atoll(directory, "eu", first) as eu, atoll(directory, "us", second, "--peer", eu) as us:
-        seconds = timed(lambda: _wait_for_events(us, EVENTS))
+        seconds = timed(lambda: _wait_until(lambda told: told["events"] >= EVENTS, us))
     what = f"catch-up, {EVENTS:,} events on {STREAMS:,} streams"
     yield Figure(what, EVENTS / seconds, "events/s", EVENTS / two, {five_rows.NAME: EVENTS / five})
 
 
-def _wait_for_events(url: str, events: int) -> None:
+def _wait_until(done: Callable[[dict[str, Any]], bool], *urls: str) -> None:
+    """Until what each node tells of itself is as wanted."""
     with httpx.Client(trust_env=False, timeout=30) as client:
-        while client.get(f"{url}/status").json()["events"] < events:
+        while not all(done(client.get(f"{url}/status").json()) for url in urls):
             time.sleep(POLL_S)
 
 
-def _wait_for_peers(*urls: str) -> None:
-    """Until each has heard from its peer: one that started first may try again only a while after the other is up."""
-    with httpx.Client(trust_env=False, timeout=30) as client:
-        while not all(peer["reachable"] for url in urls for peer in client.get(f"{url}/status").json()["peers"]):
-            time.sleep(POLL_S)
+def _hears_its_peers(told: dict[str, Any]) -> bool:
+    """A node that started first may try again only a while after its peer is up."""
+    return all(peer["reachable"] for peer in told["peers"])
 
 
 def _floors(directory: Path) -> tuple[float, float]:
@@ -82,7 +82,7 @@ def lag(directory: Path) -> Iterator[Figure]:
         atoll(directory, "eu", first, "--peer", f"http://{HOST}:{second}") as eu,
         atoll(directory, "us", second, "--peer", f"http://{HOST}:{first}") as us,
     ):
-        _wait_for_peers(eu, us)
+        _wait_until(_hears_its_peers, eu, us)
         for rate in LAG_RATES:
             lags = measure_lag(eu, us, rate)
             cuts = quantiles(lags, n=100)

@@ -70,7 +70,7 @@ def atoll(directory: Path, region: str, port: int, *options: str) -> Iterator[st
 @contextmanager
 def stock(directory: Path, port: int) -> Iterator[None]:
     """While this lasts, the same handlers behind Quart on hypercorn as it is."""
-    with server([sys.executable, "-m", "node.bench.stock", str(directory), "eu", str(port)], port, directory):
+    with server([sys.executable, "-m", "node.bench.stock", str(directory), str(port)], port, directory):
         yield
 
 

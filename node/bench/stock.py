@@ -1,6 +1,6 @@
 """The same handlers behind Quart on stock hypercorn: what the hot interface is measured against.
 
-`python -m node.bench.stock DIRECTORY REGION PORT`.
+`python -m node.bench.stock DIRECTORY PORT`.
 """
 
 import sys
@@ -17,8 +17,8 @@ from node.transport import HttpTransport
 
 
 async def main(*arguments: str) -> None:
-    directory, region, port = arguments
-    configuration = configure({"region": region, "data": directory, "cluster": "bench"})
+    directory, port = arguments
+    configuration = configure({"region": "eu", "data": directory, "cluster": "bench"})
     config = Config()
     config.bind = [f"127.0.0.1:{port}"]
     config.accesslog = config.errorlog = None
