@@ -40,6 +40,11 @@ WAIT_DEFAULT_S = 2.0
 WAIT_MAX_S = 30
 EVENT_STREAM_ALIVE_S = 15.0
 """Between signs of life on a stream of changes."""
+FOLLOWERS_AT_ONCE = 16
+"""Followers of the log that are told of a commit before others have a turn."""
+SHARED_PARTS_MAX = 64
+SHARED_PART_BYTES_MAX = 64 * 1024
+"""What followers at the end of the log are sent: so many places, and so much of each, are kept until it grows."""
 
 # Connections
 BACKLOG = 1024

@@ -19,6 +19,7 @@ from node.committer import Committer, Done
 from node.configuration import Configuration
 from node.directory.builtin_views import BUILTIN
 from node.disk import Disk, LocalDisk
+from node.followers import Followers
 from node.gossip import Gossip
 from node.limits import (
     VIEW_BEHIND_MAX,
@@ -74,6 +75,7 @@ class Node:
         self.transport = transport
         self.entropy = entropy
         self.views = Views(replica, disk.open_index(Path(configuration.data)), self._load_views)
+        self.followers = Followers(replica)
         self.introduced = trio.Event()
         self.stopping = trio.Event()
         self.requests_in_flight: set[tuple[str, str]] = set()
@@ -199,6 +201,7 @@ class Node:
         """Have whoever waits for a change look again."""
         self._changed.set()
         self._changed = trio.Event()
+        self.followers.tell()
 
 
 @asynccontextmanager
@@ -232,6 +235,7 @@ async def run_node(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_start, node)
             nursery.start_soon(node.follow_with_views)
+            nursery.start_soon(node.followers.run)
             try:
                 yield node
             finally:

@@ -15,6 +15,7 @@ from typing import Any
 import trio
 
 from crdt.version_vector import VersionVector, join
+from node.followers import Part
 from node.interface.conditions import wait_causal
 from node.interface.content import JSON_TYPE, MSGPACK_TYPE, NDJSON_TYPE, dump_json
 from node.interface.events import show_event
@@ -32,6 +33,10 @@ from replication.stream_name import check_name, is_prefix
 from replication.tokens import format_token, parse_scoped
 
 SSE_TYPE = "text/event-stream"
+
+Item = dict[str, Any]
+Lines = Callable[[str, list[Item]], Iterator[bytes]]
+"""Items, and the cursor after them, as they are sent."""
 
 
 @dataclass(slots=True)
@@ -119,6 +124,12 @@ class Following:
             names = dict.fromkeys(event.header.stream for event in page.events)
             return page, [shown.get(name) or resolve_or_problem(snapshot, name)[0] for name in names]
 
+    def part(self, after: VersionVector, lines: Lines) -> Part:
+        """The next page as it is sent to who follows."""
+        page, items = self.read(after, PAGE_MAX)
+        data = b"".join(lines(self.cursor(page.covered), items)) if items else b""
+        return Part(data, page.covered, page.more)
+
     def cursor(self, vector: VersionVector) -> str:
         return format_token(self.name, vector)
 
@@ -133,15 +144,15 @@ async def read_changes(request: Request) -> Reply | Stream:
             return Stream(SSE_TYPE, partial(_follow, following, _server_sent, b"event: caught-up\n", b": alive\n\n"))
         case "application/x-ndjson":
             return Stream(NDJSON_TYPE, partial(_follow, following, _lines, b"", b"\n"))
-    after = following.after
+    after, followers = following.after, request.node.followers
     with trio.move_on_after(wait):
         while True:
-            change = request.node.next_change
+            since = followers.round
             page, items = following.read(after, limit)
             if items or page.more or request.node.stopping.is_set() or not wait:
                 break
             after = page.covered  # what was of no interest is not read again
-            await change.wait()
+            await followers.wait(since)
     shown = {
         "changes": items,
         "token": following.cursor(page.reached),
@@ -164,32 +175,24 @@ def _parse(request: Request) -> Following:
     return Following(request.node, name, vector, form == "resolved")
 
 
-Item = dict[str, Any]
-
-
-async def _follow(
-    following: Following,
-    lines: Callable[[str, list[Item]], Iterator[bytes]],
-    caught_up: bytes,
-    alive: bytes,
-    send: SendPart,
-) -> None:
+async def _follow(following: Following, lines: Lines, caught_up: bytes, alive: bytes, send: SendPart) -> None:
     """Everything that changed, then everything that changes, until the client or the node goes."""
-    covered, behind = following.after, True
+    covered, behind, followers = following.after, True, following.node.followers
     while not following.node.stopping.is_set():
-        change = following.node.next_change
-        page, items = following.read(covered, PAGE_MAX)
-        covered = page.covered
-        if items:
-            await send(b"".join(lines(following.cursor(covered), items)))
-        if page.more:
+        since = followers.round
+        place = (following.name, following.resolved, lines, following.cursor(covered))
+        part = followers.shared(place, partial(following.part, covered, lines))
+        covered = part.covered
+        if part.data:
+            await send(part.data)
+        if part.more:
             continue
         if behind:
             behind = False
             cursor = following.cursor(covered)
             await send(caught_up + b"".join(lines(cursor, [{"caught_up": cursor}])))
         with trio.move_on_after(EVENT_STREAM_ALIVE_S) as waiting:
-            await change.wait()
+            await followers.wait(since)
         if waiting.cancelled_caught:
             await send(alive)
 

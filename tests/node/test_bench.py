@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 import trio
 
-from node.bench import directory, embedded, exchange, five_rows, http, loader, streams
+from node.bench import directory, embedded, exchange, five_rows, followers, http, loader, streams
 from node.bench.figure import Figure, dump
 from node.bench.floor import recording
 from node.bench.loader import Load, Loaded
@@ -93,11 +93,21 @@ def test_the_served_benchmarks_run_small(workplace: Path, monkeypatch: pytest.Mo
     for module, values in (
         (http, {"STREAMS": 200, "CONNECTIONS": (2,), "SECONDS": 0.3}),
         (streams, {"STREAMS": (50,), "PAST": 100, "EVENTS": 2_000}),
+        (followers, {"COUNTS": (0, 3), "CONNECTIONS": 2}),
         (exchange, {"EVENTS": 2_000, "STREAMS": 100, "LAG_RATES": (50,), "LAG_S": 1.0}),
     ):
         for name, value in values.items():
             monkeypatch.setattr(module, name, value)
-    for benchmark in (http.writes, http.reads, http.others, streams.ingest, exchange.catch_up, exchange.lag):
+    served = (
+        http.writes,
+        http.reads,
+        http.others,
+        streams.ingest,
+        exchange.catch_up,
+        exchange.lag,
+        followers.followers,
+    )
+    for benchmark in served:
         home = workplace / f"{benchmark.__module__}.{benchmark.__name__}"
         home.mkdir()
         figures = list(benchmark(home))
