@@ -54,15 +54,19 @@ def _drop(port: int, count: int) -> None:
         for _ in range(count):
             follower = socket.create_connection((HOST, port))
             follower.sendall(FOLLOW)
-            while b"caught-up" not in follower.recv(65_536):
-                pass
+            while b"caught-up" not in (said := follower.recv(65_536)):
+                _check(said)
             selector.register(follower, selectors.EVENT_READ)
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         while True:
             for key, _ in selector.select(1.0):
-                if not key.fileobj.recv(262_144):  # type: ignore[union-attr]  # a socket, as it was registered
-                    raise SystemExit("a follower was cut off")
+                _check(key.fileobj.recv(262_144))  # type: ignore[union-attr]  # a socket, as it was registered
+
+
+def _check(said: bytes) -> None:
+    if not said:
+        raise SystemExit("a follower was cut off")
 
 
 if __name__ == "__main__":
