@@ -118,6 +118,7 @@ async def test_the_head_of_a_stream_of_changes_ends(workplace: Path) -> None:
         with trio.fail_after(5):
             headed = await served.client.head("/changes", headers={"accept": "text/event-stream"})
         assert (headed.status_code, headed.headers["content-type"]) == (200, "text/event-stream")
+        assert (headed.headers["cache-control"], headed.headers["x-accel-buffering"]) == ("no-store", "no")
 
 
 async def test_a_full_store_does_not_spin_on_what_it_cannot_clear_away(
