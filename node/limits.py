@@ -21,6 +21,7 @@ RESOLVE_BYTES_AT_ONCE = 128 * 1024
 DRAIN_BYTES_MAX = 1024 * 1024
 """What is read of a body that nobody wants, so that its connection can go on."""
 DRAIN_S = 2.0
+"""How long that may take, and for how long what comes after a last answer is dropped."""
 WAITING_MAX = 16_384
 """Writes that may wait for a commit; one more is refused."""
 

@@ -185,6 +185,8 @@ async def _follow(following: Following, lines: Lines, caught_up: bytes, alive: b
         covered = part.covered
         if part.data:
             await send(part.data)
+        else:
+            await trio.lowlevel.checkpoint()  # there may be a whole log in which nothing is of interest
         if part.more:
             continue
         if behind:

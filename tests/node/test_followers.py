@@ -12,7 +12,7 @@ import trio.testing
 from node.followers import Followers, Part
 from node.interface.changes import Following
 from tests.helpers import Node
-from tests.serving import serving
+from tests.serving import Served, counting_turns, serving
 
 
 @pytest.fixture
@@ -129,14 +129,35 @@ async def test_many_followers_see_everything_and_it_is_read_once(
     assert len(reads) < count * writes / 4
 
 
+async def test_others_run_while_a_follower_looks_for_what_is_rare(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.interface.changes.SCAN_ROWS_MAX", 2)
+    async with serving(workplace) as served, counting_turns() as turns:
+        for n in range(200):
+            await served.write(f"s/{n}", set={"n": n})
+        before = turns()
+        stream = await follow_to_the_end(served, b"/changes?prefix=t/")
+        assert turns() - before >= 100
+        await stream.aclose()
+
+
 async def test_a_node_that_stops_ends_what_it_sends_followers(workplace: Path) -> None:
     async with serving(workplace) as served:
-        stream, said = await trio.open_tcp_stream("127.0.0.1", httpx.URL(served.url).port or 0), b""
-        async with stream:
-            await stream.send_all(b"GET /changes HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")
-            while b"caught-up" not in said:
+        stream = await follow_to_the_end(served, b"/changes")
+        said = b""
+        served.node.stop()
+        with trio.fail_after(5):
+            while not said.endswith(b"0\r\n\r\n"):
                 said += await stream.receive_some()
-            served.node.stop()
-            with trio.fail_after(5):
-                while not said.endswith(b"0\r\n\r\n"):
-                    said += await stream.receive_some()
+        await stream.aclose()
+
+
+async def follow_to_the_end(served: Served, path: bytes) -> trio.SocketStream:
+    """A connection that follows the log, and has been sent what there was."""
+    stream, said = await trio.open_tcp_stream("127.0.0.1", httpx.URL(served.url).port or 0), b""
+    await stream.send_all(b"GET %b HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n" % path)
+    with trio.fail_after(5):
+        while b"caught-up" not in said:
+            said += await stream.receive_some()
+    return stream
