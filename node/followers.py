@@ -34,6 +34,7 @@ class Followers:
         self._news = trio.Event()
         self._parts: dict[Hashable, Part] = {}
         self._parts_at = -1
+        self._turn = trio.Semaphore(1)
 
     def tell(self) -> None:
         """Have all of them look again, each in its turn."""
@@ -62,6 +63,11 @@ class Followers:
                 told.set()
                 if count % FOLLOWERS_AT_ONCE == 0:
                     await trio.lowlevel.checkpoint()
+
+    async def in_turn(self, place: Hashable, make: Callable[[], Part]) -> Part:
+        """The same as `shared` for who may be far behind, so that `make` takes long: one of these at a time."""
+        async with self._turn:
+            return self.shared(place, make)
 
     def shared(self, place: Hashable, make: Callable[[], Part]) -> Part:
         """What `make` gives for a place, made once for all who come to it before the log grows."""

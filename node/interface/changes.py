@@ -177,16 +177,16 @@ def _parse(request: Request) -> Following:
 
 async def _follow(following: Following, lines: Lines, caught_up: bytes, alive: bytes, send: SendPart) -> None:
     """Everything that changed, then everything that changes, until the client or the node goes."""
-    covered, behind, followers = following.after, True, following.node.followers
+    covered, followers = following.after, following.node.followers
+    behind = far = True  # not told yet that this is the end; and there may be more than a page
     while not following.node.stopping.is_set():
         since = followers.round
         place = (following.name, following.resolved, lines, following.cursor(covered))
-        part = followers.shared(place, partial(following.part, covered, lines))
-        covered = part.covered
+        make = partial(following.part, covered, lines)
+        part = await followers.in_turn(place, make) if far else followers.shared(place, make)
+        covered, far = part.covered, part.more
         if part.data:
             await send(part.data)
-        else:
-            await trio.lowlevel.checkpoint()  # there may be a whole log in which nothing is of interest
         if part.more:
             continue
         if behind:

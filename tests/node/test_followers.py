@@ -91,6 +91,23 @@ def test_a_part_is_made_once_until_the_log_grows(eu: Node) -> None:
     eu.replica.close()
 
 
+async def test_those_who_are_far_behind_are_read_for_one_at_a_time(eu: Node) -> None:
+    followers, made, seen = Followers(eu.replica), list[int](), list[int]()
+
+    def make() -> Part:
+        made.append(1)
+        return Part(b"", {}, more=True)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(8):
+            nursery.start_soon(followers.in_turn, number, make)
+        while len(made) < 8:
+            seen.append(len(made))
+            await trio.lowlevel.checkpoint()
+    assert len(seen) >= 4, "two may follow each other, seen from another"
+    eu.replica.close()
+
+
 async def test_many_followers_see_everything_and_it_is_read_once(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
