@@ -155,7 +155,7 @@ async def test_others_run_while_a_follower_looks_for_what_is_rare(
             await served.write(f"s/{n}", set={"n": n})
         before = turns()
         stream = await follow_to_the_end(served, b"/changes?prefix=t/")
-        assert turns() - before >= 100
+        assert turns() - before >= 50, "one for each page, of two rows"
         await stream.aclose()
 
 
