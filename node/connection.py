@@ -5,7 +5,7 @@ protocol on h11, as it is, but for a write that has a time and can be cancelled;
 reader that stalls would hold the shutdown for ever.
 
 Neither speaks HTTP/2: hypercorn's trio worker dies whole when clients vanish with streams in flight, and one
-connection must never end the process. It is not offered by ALPN, and refused by prior knowledge and by upgrade.
+connection must never end the process. It is not offered by ALPN, refused by prior knowledge, and not upgraded to.
 """
 
 from collections.abc import Callable

@@ -122,11 +122,6 @@ class Node:
         """How many writes and arrivals wait for a commit."""
         return self._committer.waiting
 
-    @property
-    def next_change(self) -> trio.Event:
-        """Set at the next commit, or when the node stops. Take it before reading, wait for it after."""
-        return self._changed
-
     async def wait_for(self, vector: VersionVector, seconds: float) -> None:
         """Wait until this node holds everything in the vector.
 

@@ -9,8 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from node.bench import directory as identity
-from node.bench import embedded, exchange, http, streams
-from node.bench import followers as following
+from node.bench import embedded, exchange, followers, http, streams
 from node.bench.figure import Figure, dump, show
 from node.bench.peers import measure, rates_beside
 from node.bench.peers.rates import Rates
@@ -25,7 +24,7 @@ BENCHMARKS: dict[str, tuple[Callable[[Path], Iterator[Figure]], str]] = {
     "ingest": (streams.ingest, "streams of writes (1 minute)"),
     "catch-up": (exchange.catch_up, "a new region takes in a million events (5 minutes)"),
     "lag": (exchange.lag, "how far a region lags while clients write (1 minute)"),
-    "followers": (following.followers, "writes beside clients that follow the log (1 minute)"),
+    "followers": (followers.followers, "writes beside clients that follow the log (1 minute)"),
     "directory": (identity.directory, "100,000 users, 2,000 groups: views, look-ups, SCIM (1 minute)"),
     "sets": (embedded.sets, "a set at 1,000 and at 1,000,000 members (2 minutes)"),
     "growth": (embedded.growth, "cost and memory from 100,000 to 5,000,000 events (6 minutes)"),
