@@ -1,14 +1,13 @@
 """Single requests over HTTP: durable writes and resolved reads, at 1, 16 and 64 connections."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from node.bench import loader
+from node.bench import loader, straight
 from node.bench.figure import Figure
 from node.bench.floor import copied
 from node.bench.loader import Load, Loaded
-from node.bench.processes import HOST, atoll, bare, free_port, stock
+from node.bench.processes import HOST, atoll, free_port, stand_in
 from node.bench.workload import NAME, fill, open_replica
 
 STREAMS = 20_000
@@ -35,31 +34,30 @@ def _prepare(directory: Path) -> None:
 
 def writes(directory: Path) -> Iterator[Figure]:
     """Single durable writes; the floor is a server that puts the rows of an event, and does nothing else."""
-    yield from _measure(directory, "write", write_load, bare)
+    yield from _measure(directory, "write", write_load, "bare", {straight.NAME: "straight"})
 
 
 def reads(directory: Path) -> Iterator[Figure]:
     """Reads of a resolved stream; the floor is the same handlers behind Quart on stock hypercorn."""
-    yield from _measure(directory, "read", read_load, stock)
+    yield from _measure(directory, "read", read_load, "stock", {})
 
 
 def _measure(
-    directory: Path,
-    kind: str,
-    load: Callable[[int, int], Load],
-    other: Callable[[Path, int], AbstractContextManager[None]],
+    directory: Path, kind: str, load: Callable[[int, int], Load], floor: str, beside: Mapping[str, str]
 ) -> Iterator[Figure]:
     _prepare(directory)
-    port, other_port = free_port(), free_port()
-    floor = {}
-    with other(copied(directory / "eu", directory / "floor"), other_port):
-        for connections in CONNECTIONS:
-            floor[connections] = _loaded(load(other_port, connections)).rate
+    rates: dict[str, dict[int, float]] = {}
+    for module in (floor, *beside.values()):
+        port = free_port()
+        with stand_in(module, copied(directory / "eu", directory / module), port):
+            rates[module] = {number: _loaded(load(port, number)).rate for number in CONNECTIONS}
+    port = free_port()
     with atoll(directory, "eu", port):
-        for connections in CONNECTIONS:
-            loaded = _loaded(load(port, connections))
-            what = f"HTTP {kind}, {connections} connections"
-            yield Figure(what, loaded.rate, "requests/s", floor[connections])
+        for number in CONNECTIONS:
+            loaded = _loaded(load(port, number))
+            what = f"HTTP {kind}, {number} connections"
+            others = {name: rates[module][number] for name, module in beside.items()}
+            yield Figure(what, loaded.rate, "requests/s", rates[floor][number], others)
             yield Figure(f"{what}, p99", loaded.p99, "ms")
 
 

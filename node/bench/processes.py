@@ -68,14 +68,7 @@ def atoll(directory: Path, region: str, port: int, *options: str) -> Iterator[st
 
 
 @contextmanager
-def stock(directory: Path, port: int) -> Iterator[None]:
-    """While this lasts, the same handlers behind Quart on hypercorn as it is."""
-    with server([sys.executable, "-m", "node.bench.stock", str(directory), str(port)], port, directory):
-        yield
-
-
-@contextmanager
-def bare(directory: Path, port: int) -> Iterator[None]:
-    """While this lasts, something takes writes that just puts the rows of an event."""
-    with server([sys.executable, "-m", "node.bench.bare", str(directory), str(port)], port, directory):
+def stand_in(module: str, directory: Path, port: int) -> Iterator[None]:
+    """While this lasts, a server of this package takes the load in a node's place, on the store in `directory`."""
+    with server([sys.executable, "-m", f"node.bench.{module}", str(directory), str(port)], port, directory):
         yield

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import httpx
+import msgspec
 import pytest
 import trio
 
@@ -14,10 +16,13 @@ from node.bench.floor import recording
 from node.bench.loader import Load, Loaded
 from node.bench.peers import PEERS, rates_beside
 from node.bench.plot import series_of, svg
+from node.bench.processes import HOST, atoll, free_port, stand_in
 from node.bench.workload import FILL, NAME, command, fill, open_replica, write
 from node.commands.application import run
 from node.service import Node
+from replication.limits import MILESTONE_EVENTS
 from replication.store import Store
+from replication.verify import verify
 
 
 def test_a_ratio_says_how_close_a_figure_comes_to_its_floor() -> None:
@@ -115,9 +120,32 @@ def test_the_served_benchmarks_run_small(workplace: Path, monkeypatch: pytest.Mo
         assert all(figure.value > 0 for figure in figures)
 
 
-def test_the_load_counts_answers_that_were_not_expected(workplace: Path) -> None:
-    from node.bench.processes import HOST, atoll, free_port
+def test_a_server_in_straight_lines_leaves_a_store_that_verifies(workplace: Path) -> None:
+    """What it does for a write is all that a write needs; and it says what a node says."""
+    replica = open_replica(workplace / "eu")
+    fill(replica, MILESTONE_EVENTS * 3, 3)
+    replica.close()
+    port = free_port()
+    load = msgspec.structs.replace(http.write_load(port, 2), keys=3, seconds=0.3)
+    with stand_in("straight", workplace / "eu", port):
+        loaded = loader.run(load)
+        told = httpx.post(f"http://{HOST}:{port}/streams/users/0000001", content=http.BODY, trust_env=False)
+    assert loaded.rate > 0
+    assert not loaded.unexpected
+    report = verify(workplace / "eu")
+    assert not report.problems
+    assert report.events > MILESTONE_EVENTS * 3 + 1
+    with atoll(workplace, "eu", port) as url:
+        where = f"{url}/streams/users/0000001"
+        shown = httpx.get(where, trust_env=False).json()
+        like = httpx.post(where, content=http.BODY, headers=http.JSON, trust_env=False)
+    assert shown["registers"] == {"displayName": NAME, "revision": 1}
+    assert shown["token"] == told.json()["token"]
+    assert told.json().keys() == like.json().keys()
+    assert {"location", "etag", "content-type"} <= told.headers.keys() & like.headers.keys()
 
+
+def test_the_load_counts_answers_that_were_not_expected(workplace: Path) -> None:
     port = free_port()
     with atoll(workplace, "eu", port):
         loaded: Loaded = loader.run(Load(HOST, port, 2, 0.3, "GET", "/streams/none"))
