@@ -17,6 +17,7 @@ import httptools
 import trio
 from outcome import Value
 
+from node import interpreter
 from node.bench.floor import Rows
 from node.disk import LocalDisk
 from node.http1.wire import Wire
@@ -114,6 +115,7 @@ async def _serve(puts: Puts, stream: trio.SocketStream) -> None:
 async def main(kind: type[Puts], *arguments: str) -> None:
     """Serve writes of this kind, on the store in a directory, at a port."""
     directory, port = arguments
+    interpreter.set_up()
     puts = kind(Store(Path(directory)))
     await trio.serve_tcp(partial(_serve, puts), int(port), host="127.0.0.1", backlog=BACKLOG)
 

@@ -9,6 +9,7 @@ import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve
 
+from node import interpreter
 from node.configuration import configure
 from node.interface.application import Application
 from node.seams import SystemClock, system_entropy
@@ -18,6 +19,7 @@ from node.transport import HttpTransport
 
 async def main(*arguments: str) -> None:
     directory, port = arguments
+    interpreter.set_up()
     configuration = configure({"region": "eu", "data": directory, "cluster": "bench"})
     config = Config()
     config.bind = [f"127.0.0.1:{port}"]

@@ -1,6 +1,5 @@
 """`atoll serve`: one region's node."""
 
-import gc
 import logging
 import signal
 import sys
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import trio
 from cyclopts import Parameter
 
+from node import interpreter
 from node.configuration import configure, read_file
-from node.limits import LOCK_WAIT_S
 from node.seams import SystemClock, system_entropy
 
 if TYPE_CHECKING:
@@ -108,25 +107,6 @@ async def serve(
     await _serve(values)
 
 
-def _spare_the_collector() -> None:
-    """Have the cycle collector leave alone what is loaded for good, and look at the rest less often.
-
-    A request leaves no cycles behind, and what a node keeps between requests is little.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
-
-
-def _share_the_lock() -> None:
-    """Have a thread that wants Python's lock get it soon.
-
-    At the usual 5 ms the writer, once its commit is on the disk, may wait for longer than the disk took, while what
-    arrived is being read.
-    """
-    sys.setswitchinterval(LOCK_WAIT_S)
-
-
 async def _serve(values: dict[str, Any]) -> None:
     configuration = configure(values)
     # The server's libraries take a second to import: not before it is known that they are needed.
@@ -135,8 +115,7 @@ async def _serve(values: dict[str, Any]) -> None:
 
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=LOG_FORMAT)
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    _spare_the_collector()
-    _share_the_lock()
+    interpreter.set_up()
     listener = listen(*configuration.address)
     url = url_of(listener)
     transport = HttpTransport()
