@@ -4,7 +4,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import quantiles
 from typing import Any
@@ -14,7 +14,7 @@ import httpx
 from node.bench import five_rows
 from node.bench.figure import Figure
 from node.bench.floor import recording, replay, timed
-from node.bench.processes import HOST, atoll, free_port
+from node.bench.processes import HOST, atoll, free_port, wait_until
 from node.bench.workload import NAME, NOW, fill, open_replica
 from replication.admission import decode_transaction
 from replication.exchange import claims, lacking
@@ -25,7 +25,6 @@ from replication.store import Store
 EVENTS, STREAMS = 1_000_000, 200_000
 LAG_RATES = (100, 1_000)
 LAG_S = 10.0
-POLL_S = 0.2
 
 
 def catch_up(directory: Path) -> Iterator[Figure]:
@@ -36,16 +35,9 @@ def catch_up(directory: Path) -> Iterator[Figure]:
     two, five = _floors(directory)
     first, second = free_port(), free_port()
     with atoll(directory, "eu", first) as eu, atoll(directory, "us", second, "--peer", eu) as us:
-        seconds = timed(lambda: _wait_until(lambda told: told["events"] >= EVENTS, us))
+        seconds = timed(lambda: wait_until(lambda told: told["events"] >= EVENTS, us))
     what = f"catch-up, {EVENTS:,} events on {STREAMS:,} streams"
     yield Figure(what, EVENTS / seconds, "events/s", EVENTS / two, {five_rows.NAME: EVENTS / five})
-
-
-def _wait_until(done: Callable[[dict[str, Any]], bool], *urls: str) -> None:
-    """Until what each node tells of itself is as wanted."""
-    with httpx.Client(trust_env=False, timeout=30) as client:
-        while not all(done(client.get(f"{url}/status").json()) for url in urls):
-            time.sleep(POLL_S)
 
 
 def _hears_its_peers(told: dict[str, Any]) -> bool:
@@ -82,7 +74,7 @@ def lag(directory: Path) -> Iterator[Figure]:
         atoll(directory, "eu", first, "--peer", f"http://{HOST}:{second}") as eu,
         atoll(directory, "us", second, "--peer", f"http://{HOST}:{first}") as us,
     ):
-        _wait_until(_hears_its_peers, eu, us)
+        wait_until(_hears_its_peers, eu, us)
         for rate in LAG_RATES:
             lags = measure_lag(eu, us, rate)
             cuts = quantiles(lags, n=100)

@@ -1,13 +1,15 @@
 """Single requests over HTTP: durable writes and resolved reads, at 1, 16 and 64 connections."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from node.bench import loader, straight
 from node.bench.figure import Figure
 from node.bench.floor import copied
 from node.bench.loader import Load, Loaded
-from node.bench.processes import HOST, atoll, free_port, stand_in
+from node.bench.processes import HOST, atoll, free_port, stand_in, wait_until
 from node.bench.workload import NAME, fill, open_replica
 
 STREAMS = 20_000
@@ -15,6 +17,7 @@ CONNECTIONS = (1, 16, 64)
 SECONDS = 5.0
 BODY = '{"set":{"displayName":"' + NAME + '","revision":{n}}}'.replace("{n}", "1")
 JSON = {"content-type": "application/json"}
+NODE = "node"
 
 
 def write_load(port: int, connections: int) -> Load:
@@ -45,20 +48,24 @@ def reads(directory: Path) -> Iterator[Figure]:
 def _measure(
     directory: Path, kind: str, load: Callable[[int, int], Load], floor: str, beside: Mapping[str, str]
 ) -> Iterator[Figure]:
+    """One after the other at each number of connections: a machine's speed varies, and they are to meet the same."""
     _prepare(directory)
-    rates: dict[str, dict[int, float]] = {}
-    for module in (floor, *beside.values()):
-        port = free_port()
-        with stand_in(module, copied(directory / "eu", directory / module), port):
-            rates[module] = {number: _loaded(load(port, number)).rate for number in CONNECTIONS}
-    port = free_port()
-    with atoll(directory, "eu", port):
+    ports = {module: free_port() for module in (floor, *beside.values(), NODE)}
+    with ExitStack() as served:
+        for module in (floor, *beside.values()):
+            served.enter_context(stand_in(module, copied(directory / "eu", directory / module), ports[module]))
+        wait_until(_shows_all_it_has, served.enter_context(atoll(directory, "eu", ports[NODE])))
         for number in CONNECTIONS:
-            loaded = _loaded(load(port, number))
+            loaded = {module: _loaded(load(port, number)) for module, port in ports.items()}
             what = f"HTTP {kind}, {number} connections"
-            others = {name: rates[module][number] for name, module in beside.items()}
-            yield Figure(what, loaded.rate, "requests/s", rates[floor][number], others)
-            yield Figure(f"{what}, p99", loaded.p99, "ms")
+            others = {name: loaded[module].rate for name, module in beside.items()}
+            yield Figure(what, loaded[NODE].rate, "requests/s", loaded[floor].rate, others)
+            yield Figure(f"{what}, p99", loaded[NODE].p99, "ms")
+
+
+def _shows_all_it_has(told: dict[str, Any]) -> bool:
+    """A node that finds a log makes its views of it first."""
+    return all(view["serving"] and not view["behind"] for view in told["views"].values())
 
 
 def _loaded(load: Load) -> Loaded:

@@ -4,12 +4,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import httpx
 
 HOST = "127.0.0.1"
 READY_S = 30.0
+POLL_S = 0.2
 
 
 class NotReady(Exception):
@@ -72,3 +76,10 @@ def stand_in(module: str, directory: Path, port: int) -> Iterator[None]:
     """While this lasts, a server of this package takes the load in a node's place, on the store in `directory`."""
     with server([sys.executable, "-m", f"node.bench.{module}", str(directory), str(port)], port, directory):
         yield
+
+
+def wait_until(done: Callable[[dict[str, Any]], bool], *urls: str) -> None:
+    """Until what each node tells of itself is as wanted."""
+    with httpx.Client(trust_env=False, timeout=30) as client:
+        while not all(done(client.get(f"{url}/status").json()) for url in urls):
+            time.sleep(POLL_S)
