@@ -14,10 +14,11 @@ import httpx
 HOST = "127.0.0.1"
 READY_S = 30.0
 POLL_S = 0.2
+AS_WANTED_S = 1800.0
 
 
 class NotReady(Exception):
-    """A server that did not come up, and what it said."""
+    """A server that did not come up, or did not come to be as wanted."""
 
 
 def free_port() -> int:
@@ -79,7 +80,10 @@ def stand_in(module: str, directory: Path, port: int) -> Iterator[None]:
 
 
 def wait_until(done: Callable[[dict[str, Any]], bool], *urls: str) -> None:
-    """Until what each node tells of itself is as wanted."""
+    """Until what each node tells of itself is as wanted. Raises: NotReady, where that does not come."""
+    deadline = time.monotonic() + AS_WANTED_S
     with httpx.Client(trust_env=False, timeout=30) as client:
         while not all(done(client.get(f"{url}/status").json()) for url in urls):
+            if time.monotonic() > deadline:
+                raise NotReady(f"{' and '.join(urls)}: not as wanted after {AS_WANTED_S:g} s")
             time.sleep(POLL_S)
