@@ -19,6 +19,9 @@ from replication.queries import resolve_stream
 from tests.helpers import operations
 from tests.serving import TestClock
 
+ANSWER_S = 0.01
+"""An answer takes a while: what was asked for is done long before whoever asked hears of it."""
+
 
 @dataclass
 class Network:
@@ -49,6 +52,7 @@ class Link:
         if sent is not None:
             sent()
         answer, _ = await self.network.nodes[url].gossip.answer(message)
+        await trio.sleep(ANSWER_S)
         if self.network.answers_lost:
             raise Unreachable("the answer was lost")
         return answer

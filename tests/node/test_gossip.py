@@ -31,9 +31,11 @@ async def test_a_commit_is_pushed_once_a_link(world: World) -> None:
         eu.gossip.peers[0].retry_at = 0
         await eu.gossip._pull(eu.gossip.peers[0])
         await write(eu, "s", set={"n": 1})
-        await until(lambda: same(eu, us))
+        await until(
+            lambda: describe(eu)["peers"][0]["behind"] == 0
+        )  # it hears so by the answer: after the other's commit
+        assert same(eu, us)
         assert [call[2] for call in world.network.calls].count("Events") == 1
-        assert describe(eu)["peers"][0]["behind"] == 0
 
 
 async def test_an_arrival_that_is_left_out_whole_wakes_nobody(world: World) -> None:
