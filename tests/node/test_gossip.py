@@ -31,9 +31,8 @@ async def test_a_commit_is_pushed_once_a_link(world: World) -> None:
         eu.gossip.peers[0].retry_at = 0
         await eu.gossip._pull(eu.gossip.peers[0])
         await write(eu, "s", set={"n": 1})
-        await until(
-            lambda: describe(eu)["peers"][0]["behind"] == 0
-        )  # it hears so by the answer: after the other's commit
+        # It hears so by the answer, which comes after the other's commit.
+        await until(lambda: describe(eu)["peers"][0]["behind"] == 0)
         assert same(eu, us)
         assert [call[2] for call in world.network.calls].count("Events") == 1
 
