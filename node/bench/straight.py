@@ -10,7 +10,6 @@ key. No HTTP but what this load sends, no views, no peers.
 
 import sys
 from collections.abc import Sequence
-from hashlib import blake2b
 from typing import Any, ClassVar
 
 import msgspec
@@ -19,20 +18,21 @@ import trio
 from crdt.hybrid_clock import next_timestamp
 from node.bench.bare import Asked, Puts, main
 from node.bench.floor import Rows
+from node.interface.content import dump_json
 from node.interface.moments import format_timestamp
 from node.seams import SystemClock, system_entropy
 from replication import tables
-from replication.event import FORMAT, HASH_BYTES, SALT_BYTES, SET, Encoded
+from replication.event import FORMAT, SALT_BYTES, SET, Encoded, digest
 from replication.limits import MILESTONE_EVENTS
 from replication.packing import pack, unpack_own
 from replication.snapshot import read
 from replication.store import Store
 from replication.tables import Head
+from replication.tokens import format_token
 
 NAME = "a server in straight lines"
 
 _decode_json = msgspec.json.Decoder().decode
-_encode_json = msgspec.json.Encoder().encode
 
 
 class Body(Asked):
@@ -88,10 +88,9 @@ class Events(Puts):
                 salt = salts[place * SALT_BYTES : (place + 1) * SALT_BYTES]
                 operations = sorted([(SET, field, value) for field, value in fields.items()])
                 body = pack((salt, None, operations, "anonymous", None, None, None))
-                body_hash = blake2b(body, digest_size=HASH_BYTES).digest()
                 context = ((origin, earlier),)
-                header = pack((FORMAT, 0, origin, seq, name, clock, context, chain, body_hash, (0, 1), ()))
-                chain = blake2b(header, digest_size=HASH_BYTES).digest()
+                header = pack((FORMAT, 0, origin, seq, name, clock, context, chain, digest(body), (0, 1), ()))
+                chain = digest(header)
                 log.append(
                     (tables.log_key(number, seq), tables.encode_log(seq, earlier, chain, Encoded(header, body)))
                 )
@@ -101,7 +100,7 @@ class Events(Puts):
                 row[7] += 1
                 if row[7] % MILESTONE_EVENTS == 0:
                     milestones.append((tables.milestone_key(row[0], row[7] // MILESTONE_EVENTS), pack(vector)))
-                answers.append(_answer(name, key, f"{origin}.{seq}", clock))
+                answers.append(_answer(name, origin, seq, clock))
         streams = [(key, pack(row)) for key, row in changed.items()]
         above = pack((number, seq))
         head = Head(number, seq, chain, seq, clock)
@@ -115,10 +114,10 @@ class Events(Puts):
         ], answers
 
 
-def _answer(name: str, key: bytes, dot: str, timestamp: int) -> bytes:
-    token = f"{blake2b(key, digest_size=4).hexdigest()}~{dot}"
+def _answer(name: str, origin: str, seq: int, timestamp: int) -> bytes:
+    dot, token = f"{origin}.{seq}", format_token(name, {origin: seq})
     said = {"stream": name, "dot": dot, "token": token, "context": token, "timestamp": format_timestamp(timestamp)}
-    body = _encode_json(said)
+    body = dump_json(said)
     head = f"HTTP/1.1 201 Created\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
     return f'{head}location: /dots/{dot}\r\netag: "{token}"\r\n\r\n'.encode() + body
 
