@@ -1,6 +1,5 @@
 """Bytes to and from one client, with an end to every wait for it to read."""
 
-import math
 import os
 from typing import Any
 
@@ -17,7 +16,7 @@ class Wire:
 
     def __init__(self, stream: Any) -> None:
         self.gone = False
-        self._heard_at = -math.inf
+        self._heard = False
         self._stream = stream
         self._fd = stream.socket.fileno() if isinstance(stream, trio.SocketStream) else -1
 
@@ -32,7 +31,7 @@ class Wire:
                 except BlockingIOError:
                     await trio.lowlevel.wait_readable(self._fd)
                     continue
-                self._heard_at = trio.current_time()
+                self._heard = True
                 return data
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             self.gone = True
@@ -49,9 +48,10 @@ class Wire:
                 return
             sent = self._try(data)
             while sent < len(data):
+                self._heard = False
                 with trio.move_on_after(WRITE_TIMEOUT_S) as waiting:
                     await trio.lowlevel.wait_writable(self._fd)
-                if waiting.cancelled_caught and self._heard_at < trio.current_time() - WRITE_TIMEOUT_S:
+                if waiting.cancelled_caught and not self._heard:
                     raise trio.TooSlowError
                 sent += self._try(memoryview(data)[sent:])
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
