@@ -33,17 +33,18 @@ HOST = b"Host: x\r\n"
 async def application(scope: Any, receive: Any, send: Any) -> None:
     """Echoes what it was asked; some paths answer in other ways."""
     if scope["type"] == "lifespan":
-        while True:
-            event = await receive()
-            await send({"type": event["type"] + ".complete"})
-            if event["type"] == "lifespan.shutdown":
-                return
+        await live(receive, send)
+        return
     path = scope["path"]
     if path == "/early":  # an answer that does not wait for the body
         await answer(send, b"early")
         return
     if path == "/fails":
         raise RuntimeError("as it must")
+    if path == "/waits":  # for the client to go
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        return
     body = b""
     more = True
     while more:
@@ -63,11 +64,20 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
         while True:
             await send({"type": "http.response.body", "body": b"x" * 65_536, "more_body": True})
             await trio.lowlevel.checkpoint()
+    if path == "/slow":
+        await trio.sleep(0.5)
     if path == "/none":
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body"})
         return
     await answer(send, f"{scope['method']} {scope['path']}?{scope['query_string'].decode()} ".encode() + body)
+
+
+async def live(receive: Any, send: Any) -> None:
+    event = {"type": ""}
+    while event["type"] != "lifespan.shutdown":
+        event = await receive()
+        await send({"type": event["type"] + ".complete"})
 
 
 async def answer(send: Any, body: bytes) -> None:
@@ -405,7 +415,45 @@ async def test_a_client_that_sends_is_slowed_down_when_nobody_reads() -> None:
         assert sent < 20_000_000
 
 
-async def test_shutdown_ends_idle_connections_at_once_and_lets_answers_finish() -> None:
+async def test_requests_sent_ahead_are_not_read_without_end() -> None:
+    """While the application waits for the client to go, and not for a body: what was read would be held for later."""
+    async with serving("httptools") as server:
+        stream = await trio.open_tcp_stream("127.0.0.1", server.port)
+        async with stream:
+            await stream.send_all(b"GET /waits HTTP/1.1\r\n" + HOST + b"\r\n")
+            sent, slowed_down = 0, False
+            while not slowed_down and sent < 60_000_000:
+                with trio.move_on_after(0.5) as sending:
+                    await stream.send_all(GET * 1000)
+                sent, slowed_down = sent + len(GET) * 1000, sending.cancelled_caught
+        assert slowed_down
+
+
+async def test_after_a_refusal_nothing_more_comes_and_what_still_comes_is_dropped_for_a_while_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with serving("httptools") as server:
+        with trio.fail_after(10):
+            monkeypatch.setattr("node.http1.wire.DRAIN_S", 60.0)
+            stream = await trio.open_tcp_stream("127.0.0.1", server.port)
+            async with stream:
+                await stream.send_all(b"nonsense\r\n\r\n")
+                while await stream.receive_some():
+                    pass  # it ends, while the other direction is open
+            monkeypatch.setattr("node.http1.wire.DRAIN_S", 0.3)
+            stream = await trio.open_tcp_stream("127.0.0.1", server.port)
+            async with stream:
+                with pytest.raises(trio.BrokenResourceError):
+                    await send_for_ever(stream, b"nonsense\r\n\r\n")
+
+
+async def send_for_ever(stream: trio.SocketStream, data: bytes) -> None:
+    while True:
+        await stream.send_all(data)
+        await trio.sleep(0.01)
+
+
+async def test_shutdown_ends_idle_connections_at_once() -> None:
     with trio.fail_after(10):
         async with serving("httptools", graceful_timeout=60.0) as server:
             idle = await trio.open_tcp_stream("127.0.0.1", server.port)
@@ -413,6 +461,20 @@ async def test_shutdown_ends_idle_connections_at_once_and_lets_answers_finish() 
             server.stop.set()
             assert await hear(idle) == b""
             await idle.aclose()
+
+
+async def test_shutdown_lets_an_answer_under_way_finish_and_be_the_last() -> None:
+    with trio.fail_after(10):
+        async with serving("httptools", graceful_timeout=60.0) as server:
+            stream = await trio.open_tcp_stream("127.0.0.1", server.port)
+            async with stream:
+                await stream.send_all(GET.replace(b"/a", b"/slow") + GET)
+                await trio.sleep(0.1)
+                server.stop.set()
+                heard = await hear(stream, 3.0)
+        assert statuses(heard) == [200], heard
+        assert b"connection: close" in heard
+        assert heard.endswith(b"GET /slow?b=c ")
 
 
 async def test_over_tls(tmp_path: Path) -> None:
