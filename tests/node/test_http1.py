@@ -45,14 +45,12 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
         return
-    body = b""
-    more = True
-    while more:
-        event = await receive()
-        if event["type"] == "http.disconnect":
-            return
-        body += event.get("body", b"")
-        more = event.get("more_body", False)
+    if path == "/begun":  # an answer that begins before the body is read
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+    body = await whole_body(receive)
+    if body is None:
+        return
     if path == "/chunks":
         await send({"type": "http.response.start", "status": 200, "headers": []})
         for part in (b"one", b"", b"two"):
@@ -65,12 +63,28 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
             await send({"type": "http.response.body", "body": b"x" * 65_536, "more_body": True})
             await trio.lowlevel.checkpoint()
     if path == "/slow":
-        await trio.sleep(0.5)
+        await trio.sleep(1.2)
+    if path == "/begun":
+        await send({"type": "http.response.body", "body": body})
+        return
     if path == "/none":
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body"})
         return
     await answer(send, f"{scope['method']} {scope['path']}?{scope['query_string'].decode()} ".encode() + body)
+
+
+async def whole_body(receive: Any) -> bytes | None:
+    """None once the client is gone."""
+    body = b""
+    more = True
+    while more:
+        event = await receive()
+        if event["type"] == "http.disconnect":
+            return None
+        body += event.get("body", b"")
+        more = event.get("more_body", False)
+    return body
 
 
 async def live(receive: Any, send: Any) -> None:
@@ -146,6 +160,7 @@ def statuses(heard: bytes) -> list[int]:
 
 
 GET = b"GET /a?b=c HTTP/1.1\r\n" + HOST + b"\r\n"
+HUGE = b"POST /a HTTP/1.1\r\n" + HOST + b"Content-Length: 1000000000\r\n\r\n"
 UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
 
 TAKEN: dict[str, tuple[bytes, list[bytes]]] = {
@@ -284,6 +299,14 @@ async def test_keep_alive_and_close(kind: str) -> None:
         assert statuses(old) == [200]
 
 
+async def test_keep_alive_is_said_to_those_of_http_1_0_who_ask_for_it() -> None:
+    async with serving("httptools") as server:
+        old = b"GET /a HTTP/1.0\r\n" + HOST + b"Connection: keep-alive\r\n\r\n"
+        heard = await server.say(old, old, end=False)
+        assert statuses(heard) == [200, 200]
+        assert heard.count(b"connection: keep-alive\r\n") == 2
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_head_and_204_have_no_body(kind: str) -> None:
     async with serving(kind) as server:
@@ -317,6 +340,14 @@ async def test_expect_is_met_when_the_body_is_asked_for(kind: str) -> None:
             assert statuses(await hear(stream, 0.3)) == [100]
             await stream.send_all(b"abc")
             assert (await hear(stream, 0.3)).endswith(b"POST /a? abc")
+
+
+async def test_nothing_is_said_of_an_expectation_inside_an_answer() -> None:
+    async with serving("httptools") as server:
+        head = b"POST /begun HTTP/1.1\r\n" + HOST + b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+        heard = await server.say(head, b"abc", end=False)
+        assert statuses(heard) == [200], heard
+        assert heard.endswith(b"\r\n\r\n5\r\nbegun\r\n3\r\nabc\r\n0\r\n\r\n")
 
 
 async def test_an_answer_before_the_body_ends_the_connection_and_is_not_lost() -> None:
@@ -371,6 +402,15 @@ async def test_waits_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
             assert statuses(await server.say(GET, end=False)) == [200]
 
 
+async def test_an_application_has_longer_to_answer_than_a_client_to_send(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.http1.exchange.BODY_READ_S", 0.8)
+    monkeypatch.setattr("node.http1.connection.OVERSIGHT_S", 0.1)
+    async with serving("httptools") as server:
+        head = b"POST /slow HTTP/1.1\r\n" + HOST + b"Content-Length: 3\r\n\r\n"
+        heard = await server.say(head, b"abc", end=False)
+        assert heard.endswith(b"POST /slow? abc"), heard
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_reader_that_stalls_holds_nobody_for_long(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("node.http1.wire.WRITE_TIMEOUT_S", 0.3)
@@ -415,17 +455,18 @@ async def test_a_client_that_sends_is_slowed_down_when_nobody_reads() -> None:
         assert sent < 20_000_000
 
 
-async def test_requests_sent_ahead_are_not_read_without_end() -> None:
-    """While the application waits for the client to go, and not for a body: what was read would be held for later."""
+@pytest.mark.parametrize(("begin", "more"), [(b"", GET * 1000), (HUGE, b"x" * 65_536)], ids=["requests", "a body"])
+async def test_what_is_sent_ahead_is_not_read_without_end(begin: bytes, more: bytes) -> None:
+    """While the application waits for the client to go: what was read would be held for later."""
     async with serving("httptools") as server:
         stream = await trio.open_tcp_stream("127.0.0.1", server.port)
         async with stream:
-            await stream.send_all(b"GET /waits HTTP/1.1\r\n" + HOST + b"\r\n")
+            await stream.send_all(b"GET /waits HTTP/1.1\r\n" + HOST + b"\r\n" + begin)
             sent, slowed_down = 0, False
             while not slowed_down and sent < 60_000_000:
                 with trio.move_on_after(0.5) as sending:
-                    await stream.send_all(GET * 1000)
-                sent, slowed_down = sent + len(GET) * 1000, sending.cancelled_caught
+                    await stream.send_all(more)
+                sent, slowed_down = sent + len(more), sending.cancelled_caught
         assert slowed_down
 
 
