@@ -51,27 +51,32 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     body = await whole_body(receive)
     if body is None:
         return
-    if path == "/chunks":
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        for part in (b"one", b"", b"two"):
-            await send({"type": "http.response.body", "body": part, "more_body": True})
-        await send({"type": "http.response.body"})
-        return
-    if path == "/endless":
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        while True:
-            await send({"type": "http.response.body", "body": b"x" * 65_536, "more_body": True})
-            await trio.lowlevel.checkpoint()
     if path == "/slow":
         await trio.sleep(1.2)
     if path == "/begun":
         await send({"type": "http.response.body", "body": body})
-        return
+    elif path in ("/chunks", "/endless", "/half", "/none"):
+        await answer_otherwise(path, send)
+    else:
+        await answer(send, f"{scope['method']} {path}?{scope['query_string'].decode()} ".encode() + body)
+
+
+async def answer_otherwise(path: str, send: Any) -> None:
     if path == "/none":
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body"})
         return
-    await answer(send, f"{scope['method']} {scope['path']}?{scope['query_string'].decode()} ".encode() + body)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    if path == "/chunks":
+        for part in (b"one", b"", b"two"):
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body"})
+    if path == "/half":
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        raise RuntimeError("as it must")
+    while path == "/endless":
+        await send({"type": "http.response.body", "body": b"x" * 65_536, "more_body": True})
+        await trio.lowlevel.checkpoint()
 
 
 async def whole_body(receive: Any) -> bytes | None:
@@ -387,6 +392,20 @@ async def test_an_application_that_fails_answers_500_and_the_server_lives_on(
     async with serving(kind) as server:
         heard = await server.say(b"GET /fails HTTP/1.1\r\n" + HOST + b"\r\n", end=False, seconds=0.5)
         assert statuses(heard) == [500]
+        assert statuses(await server.say(GET, end=False, seconds=0.3)) == [200]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_half_an_answer_ends_with_its_connection(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(kind) as server:
+        stream = await trio.open_tcp_stream("127.0.0.1", server.port)
+        async with stream:
+            await stream.send_all(b"GET /half HTTP/1.1\r\n" + HOST + b"\r\n")
+            heard = b""
+            with trio.fail_after(5):
+                while data := await stream.receive_some():
+                    heard += data
+        assert heard.endswith(b"\r\n\r\n4\r\nhalf\r\n"), "it does not look whole"
         assert statuses(await server.say(GET, end=False, seconds=0.3)) == [200]
 
 
