@@ -129,11 +129,11 @@ class Exchange:
         """See that the client has an answer, or that its connection ends."""
         if self._done or self._connection.wire.gone:
             return
-        self._connection.closing = True
-        if not self._connection.head_sent and self._connection.broken and not self._message.complete:
+        self._connection.closing = True  # of half an answer the client learns by the end of its connection
+        if self._connection.head_sent:
+            return
+        if self._connection.broken and not self._message.complete:
             await self._connection.refuse()
-        elif not self._connection.head_sent:
+        else:
             self._start = {"status": 500}
             await self.send({"type": "http.response.body"})
-        else:
-            self._connection.wire.gone = True  # half an answer: the client learns by the end of the connection

@@ -22,7 +22,7 @@ from node.connection import ServerConfig, use_in_hypercorn
 from node.http1.answer import Dates
 from node.http1.connection import Connection
 from node.http1.exchange import Exchange
-from node.http1.parser import Message
+from node.http1.parser import Message, Parser
 from node.server import listen
 from tests.helpers import NOW
 
@@ -552,6 +552,14 @@ async def test_over_tls(tmp_path: Path) -> None:
             await stream.send_all(GET)
             assert (await hear(stream)).endswith(b"GET /a?b=c ")
             assert stream.selected_alpn_protocol() == "http/1.1"
+
+
+def test_a_trailer_is_no_header() -> None:
+    parser = Parser()
+    parser.feed(BODY + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nHost: y\r\nContent-Type: z\r\n\r\n")
+    [message] = parser.ready
+    assert message.complete
+    assert message.headers == [(b"host", b"x"), (b"transfer-encoding", b"chunked")]
 
 
 def test_a_header_cannot_smuggle_another_line_in() -> None:
