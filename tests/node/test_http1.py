@@ -347,8 +347,10 @@ async def test_expect_is_met_when_the_body_is_asked_for(kind: str) -> None:
             assert (await hear(stream, 0.3)).endswith(b"POST /a? abc")
 
 
-async def test_nothing_is_said_of_an_expectation_inside_an_answer() -> None:
+async def test_nothing_is_said_of_an_expectation_inside_an_answer_or_to_those_of_http_1_0() -> None:
     async with serving("httptools") as server:
+        old = b"POST /a HTTP/1.0\r\n" + HOST + b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+        assert statuses(await server.say(old, b"abc", end=False)) == [200]
         head = b"POST /begun HTTP/1.1\r\n" + HOST + b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\n"
         heard = await server.say(head, b"abc", end=False)
         assert statuses(heard) == [200], heard
@@ -552,6 +554,12 @@ async def test_over_tls(tmp_path: Path) -> None:
             await stream.send_all(GET)
             assert (await hear(stream)).endswith(b"GET /a?b=c ")
             assert stream.selected_alpn_protocol() == "http/1.1"
+
+
+def test_a_url_without_a_path_asks_for_the_root() -> None:
+    parser = Parser()
+    parser.feed(b"GET http://x?a=b HTTP/1.1\r\n" + HOST + b"\r\n")
+    assert parser.ready[0].target == b"/?a=b"
 
 
 def test_a_trailer_is_no_header() -> None:
