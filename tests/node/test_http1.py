@@ -307,7 +307,7 @@ async def test_keep_alive_and_close(kind: str) -> None:
 async def test_keep_alive_is_said_to_those_of_http_1_0_who_ask_for_it() -> None:
     async with serving("httptools") as server:
         old = b"GET /a HTTP/1.0\r\n" + HOST + b"Connection: keep-alive\r\n\r\n"
-        heard = await server.say(old, old, end=False)
+        heard = await server.say(old, old, end=False, seconds=0.3)
         assert statuses(heard) == [200, 200]
         assert heard.count(b"connection: keep-alive\r\n") == 2
 
@@ -428,7 +428,7 @@ async def test_an_application_has_longer_to_answer_than_a_client_to_send(monkeyp
     monkeypatch.setattr("node.http1.connection.OVERSIGHT_S", 0.1)
     async with serving("httptools") as server:
         head = b"POST /slow HTTP/1.1\r\n" + HOST + b"Content-Length: 3\r\n\r\n"
-        heard = await server.say(head, b"abc", end=False)
+        heard = await server.say(head, b"abc", end=False, seconds=0.3)
         assert heard.endswith(b"POST /slow? abc"), heard
 
 
