@@ -4,168 +4,20 @@ What both must agree on is whether a request is taken, and how the answer is fra
 says so. An application of a few lines stands behind both, so that nothing but the protocol is under test.
 """
 
-import re
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
-import trio.lowlevel
 import trustme
-from hypercorn.trio import serve as hypercorn_serve
 
-from node.connection import ServerConfig, use_in_hypercorn
 from node.http1.answer import Dates
 from node.http1.connection import Connection
 from node.http1.exchange import Exchange
 from node.http1.parser import Message, Parser
-from node.server import listen
 from tests.helpers import NOW
+from tests.http1 import BODY, GET, HOST, KINDS, hear, serving, statuses
 
-KINDS = ("httptools", "hypercorn")
-HOST = b"Host: x\r\n"
-
-
-async def application(scope: Any, receive: Any, send: Any) -> None:
-    """Echoes what it was asked; some paths answer in other ways."""
-    if scope["type"] == "lifespan":
-        await live(receive, send)
-        return
-    path = scope["path"]
-    if path == "/early":  # an answer that does not wait for the body
-        await answer(send, b"early")
-        return
-    if path == "/fails":
-        raise RuntimeError("as it must")
-    if path == "/waits":  # for the client to go
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        return
-    if path == "/begun":  # an answer that begins before the body is read
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"begun", "more_body": True})
-    body = await whole_body(receive)
-    if body is None:
-        return
-    if path == "/slow":
-        await trio.sleep(1.2)
-    if path == "/begun":
-        await send({"type": "http.response.body", "body": body})
-    elif path in ("/chunks", "/endless", "/half", "/none"):
-        await answer_otherwise(path, send)
-    else:
-        await answer(send, f"{scope['method']} {path}?{scope['query_string'].decode()} ".encode() + body)
-
-
-async def answer_otherwise(path: str, send: Any) -> None:
-    if path == "/none":
-        await send({"type": "http.response.start", "status": 204, "headers": []})
-        await send({"type": "http.response.body"})
-        return
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    if path == "/chunks":
-        for part in (b"one", b"", b"two"):
-            await send({"type": "http.response.body", "body": part, "more_body": True})
-        await send({"type": "http.response.body"})
-    if path == "/half":
-        await send({"type": "http.response.body", "body": b"half", "more_body": True})
-        raise RuntimeError("as it must")
-    while path == "/endless":
-        await send({"type": "http.response.body", "body": b"x" * 65_536, "more_body": True})
-        await trio.lowlevel.checkpoint()
-
-
-async def whole_body(receive: Any) -> bytes | None:
-    """None once the client is gone."""
-    body = b""
-    more = True
-    while more:
-        event = await receive()
-        if event["type"] == "http.disconnect":
-            return None
-        body += event.get("body", b"")
-        more = event.get("more_body", False)
-    return body
-
-
-async def live(receive: Any, send: Any) -> None:
-    event = {"type": ""}
-    while event["type"] != "lifespan.shutdown":
-        event = await receive()
-        await send({"type": event["type"] + ".complete"})
-
-
-async def answer(send: Any, body: bytes) -> None:
-    headers = [(b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-@dataclass
-class Server:
-    """Where it listens, and how to stop it."""
-
-    port: int
-    stop: trio.Event
-
-    async def say(self, *parts: bytes, end: bool = True, seconds: float = 5.0) -> bytes:
-        """Send the parts, each for itself; all that is answered until the server hangs up or falls silent."""
-        stream = await trio.open_tcp_stream("127.0.0.1", self.port)
-        async with stream:
-            for part in parts:
-                await stream.send_all(part)
-                await trio.sleep(0.01)
-            if end:
-                await stream.send_eof()
-            return await hear(stream, seconds)
-
-
-async def hear(stream: trio.abc.ReceiveStream, seconds: float = 0.3) -> bytes:
-    """What comes until the server hangs up, or says nothing more for so long; it has longer to begin."""
-    heard, patience = b"", 5.0
-    while True:
-        with trio.move_on_after(patience) as waiting:
-            try:
-                data = await stream.receive_some(65_536)
-            except trio.BrokenResourceError:
-                return heard
-        if waiting.cancelled_caught or not data:
-            return heard
-        heard, patience = heard + data, seconds
-
-
-@asynccontextmanager
-async def serving(kind: str, **options: Any) -> AsyncIterator[Server]:
-    listener = listen("127.0.0.1", 0)
-    port = listener.getsockname()[1]
-    config = ServerConfig()
-    config.http = kind
-    config.now_ms = lambda: NOW
-    config.bind = [f"fd://{listener.detach()}"]
-    config.accesslog = config.errorlog = None
-    config.graceful_timeout = config.shutdown_timeout = 1.0
-    config.alpn_protocols = ["http/1.1"]
-    for name, value in options.items():
-        setattr(config, name, value)
-    use_in_hypercorn()
-    stop = trio.Event()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(lambda: hypercorn_serve(application, config, shutdown_trigger=stop.wait, mode="asgi"))
-        await trio.sleep(0.05)
-        yield Server(port, stop)
-        stop.set()
-
-
-def statuses(heard: bytes) -> list[int]:
-    return [int(found) for found in re.findall(rb"HTTP/1\.1 (\d{3})", heard)]
-
-
-GET = b"GET /a?b=c HTTP/1.1\r\n" + HOST + b"\r\n"
-HUGE = b"POST /a HTTP/1.1\r\n" + HOST + b"Content-Length: 1000000000\r\n\r\n"
 UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
 
 TAKEN: dict[str, tuple[bytes, list[bytes]]] = {
@@ -205,8 +57,6 @@ async def test_what_is_right_is_answered_alike(kind: str, name: str) -> None:
         split = await server.say(*(request[at : at + 7] for at in range(0, len(request), 7)), end=False, seconds=0.3)
         assert statuses(split) == [200] * len(expected), split
 
-
-BODY = b"POST /a HTTP/1.1\r\n" + HOST
 
 REFUSED: dict[str, tuple[bytes, set[int]]] = {
     "two content-lengths": (BODY + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", {400}),
@@ -409,134 +259,6 @@ async def test_half_an_answer_ends_with_its_connection(kind: str, caplog: pytest
                     heard += data
         assert heard.endswith(b"\r\n\r\n4\r\nhalf\r\n"), "it does not look whole"
         assert statuses(await server.say(GET, end=False, seconds=0.3)) == [200]
-
-
-async def test_waits_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("connection.HEAD_READ_S", "exchange.BODY_READ_S", "connection.CONNECTION_IDLE_S"):
-        monkeypatch.setattr(f"node.http1.{name}", 0.5)
-    monkeypatch.setattr("node.http1.connection.OVERSIGHT_S", 0.2)
-    async with serving("httptools") as server:
-        assert statuses(await server.say(b"GET /a HT", end=False)) == [408]
-        assert statuses(await server.say(BODY + b"Content-Length: 3\r\n\r\na", end=False)) == [408]
-        with trio.fail_after(3):
-            assert await server.say(b"", end=False) == b""
-            assert statuses(await server.say(GET, end=False)) == [200]
-
-
-async def test_an_application_has_longer_to_answer_than_a_client_to_send(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("node.http1.exchange.BODY_READ_S", 0.8)
-    monkeypatch.setattr("node.http1.connection.OVERSIGHT_S", 0.1)
-    async with serving("httptools") as server:
-        head = b"POST /slow HTTP/1.1\r\n" + HOST + b"Content-Length: 3\r\n\r\n"
-        heard = await server.say(head, b"abc", end=False, seconds=0.3)
-        assert heard.endswith(b"POST /slow? abc"), heard
-
-
-@pytest.mark.parametrize("kind", KINDS)
-async def test_a_reader_that_stalls_holds_nobody_for_long(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("node.http1.wire.WRITE_TIMEOUT_S", 0.3)
-    monkeypatch.setattr("node.connection.WRITE_TIMEOUT_S", 0.3)
-    with trio.fail_after(10):
-        async with serving(kind) as server:
-            stalled = await trio.open_tcp_stream("127.0.0.1", server.port)
-            async with stalled:
-                await stalled.send_all(b"GET /endless HTTP/1.1\r\n" + HOST + b"\r\n")
-                await trio.sleep(0.6)
-                assert statuses(await server.say(GET, end=False, seconds=0.3)) == [200]
-                while not await comes_to_an_end(stalled, 16_000_000):
-                    await trio.sleep(0.6)
-            stalled = await trio.open_tcp_stream("127.0.0.1", server.port)
-            async with stalled:
-                await stalled.send_all(b"GET /endless HTTP/1.1\r\n" + HOST + b"\r\n")
-                await trio.sleep(0.1)
-                server.stop.set()
-
-
-async def comes_to_an_end(stream: trio.SocketStream, most: int) -> bool:
-    """Whether the server ends the connection within so many bytes: those that were on their way before."""
-    while most > 0:
-        data = await stream.receive_some(65_536)
-        if not data:
-            return True
-        most -= len(data)
-    return False
-
-
-async def test_a_client_that_sends_is_slowed_down_when_nobody_reads() -> None:
-    """What one connection holds is about one read, whatever it is sent."""
-    async with serving("httptools") as server:
-        stream = await trio.open_tcp_stream("127.0.0.1", server.port)
-        async with stream:
-            await stream.send_all(b"GET /endless HTTP/1.1\r\n" + HOST + b"\r\n")
-            sent = 0
-            with trio.move_on_after(0.7):
-                while True:
-                    await stream.send_all(GET * 1000)
-                    sent += len(GET) * 1000
-        assert sent < 20_000_000
-
-
-@pytest.mark.parametrize(("begin", "more"), [(b"", GET * 1000), (HUGE, b"x" * 65_536)], ids=["requests", "a body"])
-async def test_what_is_sent_ahead_is_not_read_without_end(begin: bytes, more: bytes) -> None:
-    """While the application waits for the client to go: what was read would be held for later."""
-    async with serving("httptools") as server:
-        stream = await trio.open_tcp_stream("127.0.0.1", server.port)
-        async with stream:
-            await stream.send_all(b"GET /waits HTTP/1.1\r\n" + HOST + b"\r\n" + begin)
-            sent, slowed_down = 0, False
-            while not slowed_down and sent < 60_000_000:
-                with trio.move_on_after(0.5) as sending:
-                    await stream.send_all(more)
-                sent, slowed_down = sent + len(more), sending.cancelled_caught
-        assert slowed_down
-
-
-async def test_after_a_refusal_nothing_more_comes_and_what_still_comes_is_dropped_for_a_while_only(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async with serving("httptools") as server:
-        with trio.fail_after(10):
-            monkeypatch.setattr("node.http1.wire.DRAIN_S", 60.0)
-            stream = await trio.open_tcp_stream("127.0.0.1", server.port)
-            async with stream:
-                await stream.send_all(b"nonsense\r\n\r\n")
-                while await stream.receive_some():
-                    pass  # it ends, while the other direction is open
-            monkeypatch.setattr("node.http1.wire.DRAIN_S", 0.3)
-            stream = await trio.open_tcp_stream("127.0.0.1", server.port)
-            async with stream:
-                with pytest.raises(trio.BrokenResourceError):
-                    await send_for_ever(stream, b"nonsense\r\n\r\n")
-
-
-async def send_for_ever(stream: trio.SocketStream, data: bytes) -> None:
-    while True:
-        await stream.send_all(data)
-        await trio.sleep(0.01)
-
-
-async def test_shutdown_ends_idle_connections_at_once() -> None:
-    with trio.fail_after(10):
-        async with serving("httptools", graceful_timeout=60.0) as server:
-            idle = await trio.open_tcp_stream("127.0.0.1", server.port)
-            await trio.sleep(0.05)
-            server.stop.set()
-            assert await hear(idle) == b""
-            await idle.aclose()
-
-
-async def test_shutdown_lets_an_answer_under_way_finish_and_be_the_last() -> None:
-    with trio.fail_after(10):
-        async with serving("httptools", graceful_timeout=60.0) as server:
-            stream = await trio.open_tcp_stream("127.0.0.1", server.port)
-            async with stream:
-                await stream.send_all(GET.replace(b"/a", b"/slow") + GET)
-                await trio.sleep(0.1)
-                server.stop.set()
-                heard = await hear(stream, 3.0)
-        assert statuses(heard) == [200], heard
-        assert b"connection: close" in heard
-        assert heard.endswith(b"GET /slow?b=c ")
 
 
 async def test_over_tls(tmp_path: Path) -> None:
