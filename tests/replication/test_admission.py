@@ -187,6 +187,13 @@ def test_a_body_that_cannot_be_is_refused(node: Make, body: Any) -> None:
     assert left_out(node("eu"), (event,)) == ["malformed"]
 
 
+def test_a_value_that_holds_a_key_twice_is_refused(node: Make) -> None:
+    once = pack([b"s" * 16, None, [[1, "f", [{"k1": 1, "k2": 2}]]], "actor", None, None, None])
+    for data, reasons in ((once, []), (once.replace(b"k2", b"k1"), ["malformed"])):
+        event = Encoded(forged(body_hash=digest(data)).header, data)
+        assert left_out(node("eu"), (event,)) == reasons
+
+
 def test_a_forged_body_is_refused(node: Make) -> None:
     event = forged()
     assert left_out(node("eu"), (Encoded(event.header, forged(value=2).body),)) == ["malformed"]
