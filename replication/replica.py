@@ -110,7 +110,7 @@ class Replica:
         self._failed: StoreFailed | None = None
         self._incarnations = 0
         self._writer = Writer(meta.cluster, max_drift_ms // 2, self._salt)
-        self._salts = ("", 0, b"")
+        self._salts = ("", 0), b""
 
     @classmethod
     def open(
@@ -302,11 +302,11 @@ class Replica:
 
     def _salt(self, origin: str, seq: int) -> bytes:
         block, place = divmod(seq, SALTS_DRAWN)
-        drawn_for, drawn, salts = self._salts
-        if drawn != block or drawn_for != origin or not salts:
+        drawn_for, salts = self._salts
+        if drawn_for != (origin, block):
             name = self._secret + pack(["salt", origin, block])
             salts = hashlib.shake_256(name).digest(SALTS_DRAWN * SALT_BYTES)
-            self._salts = (origin, block, salts)
+            self._salts = (origin, block), salts
         return salts[place * SALT_BYTES : (place + 1) * SALT_BYTES]
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from replication.command import Command, Draft, Written
+from replication.event_codec import decode_body, decode_header
 from replication.exchange import find_forks
-from replication.replica import NewIncarnation
+from replication.queries import missing
+from replication.replica import SALTS_DRAWN, NewIncarnation
 from tests.helpers import NOW, Node, operations
 
 Make = Callable[..., Node]
@@ -46,6 +48,19 @@ def test_a_write_that_was_queued_before_the_node_heard_of_its_rollback_has_a_new
     written, _ = eu.replica.turn([write, NewIncarnation(old, 7)], NOW + 1)
     assert isinstance(written, Written)
     assert written.events[0].dot.origin == eu.replica.origin != old
+
+
+def test_no_two_events_share_a_salt_under_either_name(node: Make) -> None:
+    eu = node("eu")
+    old = eu.replica.origin
+    events = 2 * SALTS_DRAWN
+    commands = [Command((Draft("s", operations(set={"n": 1})),))] * events
+    eu.replica.turn(commands, NOW)
+    eu.replica.turn([NewIncarnation(old, events + 1)], NOW)
+    eu.replica.turn(commands, NOW)
+    with eu.replica.read() as snapshot:
+        bodies = [decode_body(decode_header(row.encoded.header), row.encoded.body) for row in missing(snapshot, {})]
+    assert len({body.salt for body in bodies if body is not None}) == len(bodies) == 2 * events
 
 
 def test_a_clone_and_a_restored_backup_take_a_new_incarnation(node: Make, workplace: Path) -> None:

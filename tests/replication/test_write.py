@@ -177,6 +177,13 @@ def test_the_clock_survives_a_restart_with_a_wall_clock_that_went_back(node: Mak
     assert eu.write("s", set={"n": 2}).timestamp > first.timestamp
 
 
+def nested(levels: int, kind: type[list[JSON]] | type[dict[str, JSON]]) -> JSON:
+    value: JSON = 0
+    for _ in range(levels):
+        value = [value] if kind is list else {"k": value}
+    return value
+
+
 @pytest.mark.parametrize(
     ("draft", "message"),
     [
@@ -188,6 +195,8 @@ def test_the_clock_survives_a_restart_with_a_wall_clock_that_went_back(node: Mak
         (lambda: Draft("s", operations(set={"n": float("nan")})), "finite"),
         (lambda: Draft("s", operations(set={"n": 1 << 64})), "64 bits"),
         (lambda: Draft("s", operations(set={"n": "\ud800"})), "surrogate"),
+        (lambda: Draft("s", operations(set={"n": nested(limits.VALUE_DEPTH_MAX + 1, list)})), "deeper"),
+        (lambda: Draft("s", operations(set={"n": nested(limits.VALUE_DEPTH_MAX + 1, dict)})), "deeper"),
         (lambda: Draft("s", operations(add={"m": ["x", "x"]})), "twice"),
         (lambda: Draft("s", operations(add={"m": ["x"]}, remove={"m": ["x"]})), "twice"),
         (lambda: Draft("s", operations(add={"m": ["x"]}, delete=True)), "alone"),
@@ -200,6 +209,14 @@ def test_the_clock_survives_a_restart_with_a_wall_clock_that_went_back(node: Mak
 def test_what_is_wrong_in_itself_never_becomes_a_command(draft: Callable[[], object], message: str) -> None:
     with pytest.raises(Invalid, match=message):
         draft()
+
+
+@pytest.mark.parametrize("kind", [list, dict])
+def test_a_value_is_nested_as_deep_as_it_may_be(node: Make, kind: type[list[JSON]] | type[dict[str, JSON]]) -> None:
+    value = nested(limits.VALUE_DEPTH_MAX, kind)
+    eu = node("eu")
+    eu.write("s", set={"n": value})
+    assert eu.resolved("s").registers["n"] == value
 
 
 def test_limits_of_size(node: Make) -> None:
