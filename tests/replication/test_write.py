@@ -121,6 +121,17 @@ def test_a_repeated_request_is_answered_as_the_first_in_every_region(node: Make)
     assert us.run(Command(drafts, actor="omar", request=("key", b"g" * 16))).repeated is False
 
 
+def test_a_request_that_two_regions_took_is_answered_by_each_as_it_did(node: Make) -> None:
+    eu, us = node("eu"), node("us")
+    asked = command("users/4", request=("key", b"f" * 16))
+    first = {one: one.run(asked) for one in (eu, us)}
+    eu.pull_all(us)
+    us.pull_all(eu)
+    for one in (eu, us):
+        again = one.run(asked)
+        assert (again.events, again.repeated) == (first[one].events, True)
+
+
 def test_a_request_is_remembered_over_a_restart_and_for_a_day(node: Make) -> None:
     eu = node("eu")
     asked = command("users/4", request=("key", b"f" * 16))
