@@ -135,11 +135,15 @@ async def test_a_view_is_changed_and_rolled_back_under_load_without_a_failed_rea
                 ]
                 old, new = (build["build"] for build in builds)
                 assert [build["serving"] for build in builds] == [False, True]
-                node = ("--node", cluster.urls[region])
-                await trio.to_thread.run_sync(run, "views", "switch", "people", str(old), *node)
-                await trio.to_thread.run_sync(run, "views", "switch", "people", str(new), *node)
-                await trio.to_thread.run_sync(run, "views", "drop", "people", str(old), *node)
-                assert "people" in await trio.to_thread.run_sync(run, "views", *node)
+                for do, build in (("switch", old), ("switch", new), ("drop", old)):
+                    if region == REGIONS[0]:  # by the command, which takes its time to start
+                        node = ("--node", cluster.urls[region])
+                        await trio.to_thread.run_sync(run, "views", do, "people", str(build), *node)
+                    else:
+                        asked = {"do": do, "build": build}
+                        done = await cluster.client.post(f"{cluster.urls[region]}/views/people", json=asked)
+                        assert done.status_code == 200, done.text
+            assert "people" in await trio.to_thread.run_sync(run, "views", "--node", cluster.urls[REGIONS[0]])
         assert all(count > 3 for count in answered.values()), answered
         await cluster.settle()
 

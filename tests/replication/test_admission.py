@@ -127,6 +127,7 @@ def test_a_stamp_too_far_ahead_is_held_back_until_due_and_nothing_else_is(node: 
         ({"origin": "XX.00000001"}, "malformed"),
         ({"seq": 0}, "malformed"),
         ({"seq": 1 << 60}, "malformed"),
+        ({"index": 1, "count": 1}, "malformed"),
         ({"index": 1, "count": 2}, "malformed"),
         ({"count": 2}, "malformed"),
         ({"previous": b"short"}, "malformed"),

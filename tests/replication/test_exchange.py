@@ -97,8 +97,10 @@ def test_what_is_withheld_is_stated_until_it_is_due() -> None:
 
 def test_what_is_withheld_is_bounded() -> None:
     withheld = WithheldTransactions()
-    withheld.note([left(str(place), "fork") for place in range(LEFT_OUT_MAX + 5)], NOW)
-    assert len(withheld.stated(NOW)) == LEFT_OUT_MAX
+    first, *others, last = [left(str(place), "fork") for place in range(LEFT_OUT_MAX + 5)]
+    newest = [*others, first, last]
+    withheld.note([first, *newest], NOW)
+    assert [one.origin for one in withheld.stated(NOW)] == [one.origin for one in newest[-LEFT_OUT_MAX:]]
 
 
 def test_a_pull_goes_on_from_what_it_has_been_given(node: Make) -> None:

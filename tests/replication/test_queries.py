@@ -48,21 +48,22 @@ def test_every_page_and_every_past_equal_the_definition(rng: random.Random, step
             events = node.events()
             everything = sorted((event.order, stream) for stream, held in events.items() for event in held)
             with node.replica.read() as snapshot:
-                logs.append(_log(partial(prefix_log, snapshot, "", limit=limit)))
+                logs.append(_log(partial(prefix_log, snapshot, ""), limit))
                 assert [order for order, _ in logs[-1]] == [order for order, _ in everything]
                 for stream in events:
-                    own = _log(partial(stream_log, snapshot, stream, limit=limit))
+                    own = _log(partial(stream_log, snapshot, stream), limit)
                     assert [order for order, _ in own] == sorted(event.order for event in events[stream])
                     _check_past(snapshot, stream, events[stream], rng)
                 _check_changes(snapshot, node, rng)
         assert logs[0] == logs[1] == logs[2]
 
 
-def _log(read: Callable[..., tuple[list[Entry], Order | None]]) -> list[tuple[Order, str]]:
+def _log(read: Callable[..., tuple[list[Entry], Order | None]], limit: int) -> list[tuple[Order, str]]:
     found: list[tuple[Order, str]] = []
     after: Order | None = BEGINNING
     while after is not None:
-        page, after = read(after=after)
+        page, after = read(after=after, limit=limit)
+        assert all(entry.header.index for entry in page[limit:]), "more than a transaction's rest"
         found += [((e.header.timestamp, e.header.origin, e.header.seq), e.header.stream) for e in page]
     return found
 
