@@ -210,10 +210,9 @@ class Gossip:
         return forks
 
     def _note_fork(self, fork: Fork, sender: str, digest: Digest) -> None:
-        theirs = {(one.origin, one.seq): one.chain for one in digest.forks}
-        claim = digest.heads.get(fork.origin)
-        chain = theirs.get((fork.origin, fork.seq)) or (claim.chain if claim else b"")
         where = (fork.origin, fork.seq)
+        theirs = {(one.origin, one.seq): one.chain for one in digest.forks}
+        chain = theirs.get(where) or digest.heads[fork.origin].chain
         if where not in self.forks and len(self.forks) < LOGGED_MAX:
             log.error(
                 "fork: %s.%d is %s here and %s at %s; one side wrote with a cloned or rolled-back store",

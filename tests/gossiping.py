@@ -30,6 +30,7 @@ class Network:
     nodes: dict[str, Node] = field(default_factory=dict)
     cut: set[tuple[str, str]] = field(default_factory=set)
     calls: list[tuple[str, str, str]] = field(default_factory=list)
+    lost: int = 0
     answers_lost: bool = False
 
     def link(self, caller: str) -> "Link":
@@ -46,6 +47,7 @@ class Link:
     async def call(self, url: str, message: bytes, sent: Callable[[], None] | None = None) -> bytes:
         await trio.lowlevel.checkpoint()
         if (self.caller, url) in self.network.cut or url not in self.network.nodes:
+            self.network.lost += 1
             raise Unreachable("cut")
         kind = type(messages.decode(message, "atoll").message).__name__
         self.network.calls.append((self.caller, url, kind))

@@ -12,6 +12,7 @@ from replication import replica as replica_module
 from replication.batch import Batch
 from replication.command import Command, Draft, Written
 from replication.errors import StoreFailed, StoreFull
+from replication.limits import PURGE_ROWS_MAX
 from replication.replica import NewIncarnation, Outcome, Replica
 from replication.store import Store
 from tests.disk_by_hand import DiskByHand
@@ -181,6 +182,28 @@ async def test_what_waits_is_bounded_and_done_before_the_end(eu: Committing, mon
     assert eu.commits == 3
     with pytest.raises(Overloaded):
         eu.write("f")
+
+
+async def test_what_a_delete_left_behind_is_cleared_away_though_nobody_writes(eu: Committing) -> None:
+    def commit(**made: Any) -> None:
+        command = Command((Draft("s", operations(**made)),))
+        eu.committer.enqueue([command], 0, lambda outcomes: eu.told.update(s=outcomes[0]))
+        eu.disk.begin()
+        eu.disk.end()
+
+    for part in range(3):
+        commit(add={"m": [f"{part}.{number}" for number in range(PURGE_ROWS_MAX)]})
+    commit(delete=True)
+    written, commits = eu.commits, 0
+    while eu.replica.mirror.purging:
+        eu.disk.begin()
+        eu.disk.end()
+        commits += 1
+    assert commits >= 2
+    assert eu.commits == written, "nobody is woken by it"
+    assert eu.disk.work.next_commit() is None
+    with eu.replica.read() as snapshot:
+        assert list(snapshot.walk("elements")) == []
 
 
 async def test_what_shares_a_commit_is_bounded_by_its_operations(

@@ -107,6 +107,18 @@ async def test_both_sides_write_through_a_cut_and_agree_after_it(world: World) -
         assert [value(eu, f"s/{n}") for n in range(20)] == [value(us, f"s/{n}") for n in range(20)]
 
 
+async def test_a_peer_out_of_reach_is_called_less_and_less(world: World) -> None:
+    async with world.node("us", "eu") as us, world.node("eu", "us") as eu:
+        await write(us, "s", set={"n": 1})
+        await until(lambda: same(us, eu))
+        world.cut("us", "eu")
+        await write(us, "s", set={"n": 2})
+        await trio.sleep(0.6)
+        assert 2 <= world.network.lost <= 24, "each time after twice as long, pushing and pulling"
+        world.heal()
+        await until(lambda: same(us, eu))
+
+
 async def test_lost_answers_and_repeated_messages_change_nothing(world: World) -> None:
     async with world.node("eu", "us") as eu, world.node("us", "eu") as us:
         world.network.answers_lost = True
