@@ -184,16 +184,19 @@ async def test_what_waits_is_bounded_and_done_before_the_end(eu: Committing, mon
         eu.write("f")
 
 
-async def test_what_a_delete_left_behind_is_cleared_away_though_nobody_writes(eu: Committing) -> None:
-    def commit(**made: Any) -> None:
-        command = Command((Draft("s", operations(**made)),))
+def delete_much(eu: Committing) -> None:
+    """Leave behind what three commits and more have to clear away."""
+    added = [operations(add={"m": [f"{part}.{number}" for number in range(PURGE_ROWS_MAX)]}) for part in range(4)]
+    for made in (*added, operations(delete=True)):
+        command = Command((Draft("s", made),))
         eu.committer.enqueue([command], 0, lambda outcomes: eu.told.update(s=outcomes[0]))
         eu.disk.begin()
         eu.disk.end()
+    assert eu.kinds() == {"s": Written}
 
-    for part in range(3):
-        commit(add={"m": [f"{part}.{number}" for number in range(PURGE_ROWS_MAX)]})
-    commit(delete=True)
+
+async def test_what_a_delete_left_behind_is_cleared_away_though_nobody_writes(eu: Committing) -> None:
+    delete_much(eu)
     written, commits = eu.commits, 0
     while eu.replica.mirror.purging:
         eu.disk.begin()
@@ -204,6 +207,19 @@ async def test_what_a_delete_left_behind_is_cleared_away_though_nobody_writes(eu
     assert eu.disk.work.next_commit() is None
     with eu.replica.read() as snapshot:
         assert list(snapshot.walk("elements")) == []
+
+
+async def test_clearing_away_waits_for_a_store_that_takes_writes_and_holds_up_no_shutdown(eu: Committing) -> None:
+    delete_much(eu)
+    with broken(Store, "_commit", lmdb.MapFullError("no room")):
+        eu.disk.begin()
+        eu.disk.end()
+    assert eu.disk.work.next_commit() is None, "it would come to nothing, again and again"
+    eu.write("a")
+    eu.disk.begin()
+    eu.disk.end()
+    await eu.committer.close()
+    assert eu.replica.mirror.purging
 
 
 async def test_what_shares_a_commit_is_bounded_by_its_operations(
