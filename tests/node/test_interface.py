@@ -1,5 +1,6 @@
 """The interface as clients use it: streams, sets, the past, prefixes, the log, changes, transactions, lists."""
 
+import base64
 import gc
 import json
 from pathlib import Path
@@ -202,6 +203,26 @@ async def test_large_sets_are_counted_paged_and_tested(workplace: Path) -> None:
             while served.node.replica.mirror.purging:
                 await trio.sleep(0.01)
     check_store(workplace / "eu")
+
+
+@pytest.mark.parametrize("path", ["/streams/?limit=1", "/streams/s?set=m&limit=1", "/events/s?limit=1"])
+async def test_a_cursor_that_was_made_up_is_refused(workplace: Path, path: str) -> None:
+    async with serving(workplace / "eu") as served:
+        for number in range(2):
+            await served.write("s", add={"m": [str(number)]})
+            await served.write("t", set={"n": number})
+        link = (await served.client.get(path)).links["next"]["url"]
+        where, _, cursor = link.partition("cursor=")
+        scope, position = unpack(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+
+        async def status(place: Any) -> int:
+            made = base64.urlsafe_b64encode(pack([scope, place])).decode().rstrip("=")
+            return (await served.client.get(f"{where}cursor={made}")).status_code
+
+        assert await status(position) == 200
+        others: list[Any] = [7, [], {}, b"x", ["a", "b"], [-1, "eu.00000001", 1], [1, 2, 3], True]
+        for other in others:
+            assert await status(other) == 400, other
 
 
 async def test_the_past(workplace: Path) -> None:
@@ -434,6 +455,10 @@ async def test_timestamps_of_one_instant_are_told_apart(workplace: Path) -> None
         assert first["timestamp"] < second["timestamp"]
         assert first["timestamp"][:23] == second["timestamp"][:23]
         assert served.clock.ms == NOW
+        served.clock.ms += 1
+        await served.write("s", set={"n": 3})
+        for at, seen in ((first["timestamp"], 1), (second["timestamp"], 2), (second["timestamp"][:23] + "Z", 2)):
+            assert (await served.read(f"/streams/s?at={at}"))["registers"] == {"n": seen}
 
 
 async def test_a_client_that_goes_before_its_request_is_whole_is_nobody_s_mistake(
@@ -443,7 +468,8 @@ async def test_a_client_that_goes_before_its_request_is_whole_is_nobody_s_mistak
         host, port = served.url.removeprefix("http://").split(":")
         for path in ("/streams/s", "/frob"):
             stream = await trio.open_tcp_stream(host, int(port))
-            await stream.send_all(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{{".encode())
+            head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n"
+            await stream.send_all(head.encode() + b'{"set":{"n":1}}')  # would do, were it all
             await stream.aclose()
         await served.write("t", set={"n": 1})
         assert (await served.client.get("/streams/s")).status_code == 404
