@@ -6,6 +6,7 @@ from typing import Any
 
 import lmdb
 import pytest
+import trio
 
 from node.committer import Committer, Overloaded, TurnFailed
 from replication import replica as replica_module
@@ -220,6 +221,34 @@ async def test_clearing_away_waits_for_a_store_that_takes_writes_and_holds_up_no
     eu.disk.end()
     await eu.committer.close()
     assert eu.replica.mirror.purging
+
+
+async def test_what_shares_a_commit_is_bounded_by_its_bytes(eu: Committing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.committer.BATCH_BYTES_MAX", 250)  # each write says that it has 100
+    eu.write("a")
+    eu.disk.begin()
+    for name in "bcdef":
+        eu.write(name)
+    for done in ("a", "bc", "de", "f"):
+        eu.disk.end()
+        assert "".join(eu.told)[-len(done) :] == done
+        if done != "f":
+            eu.disk.begin()
+    assert eu.commits == 4
+
+
+async def test_who_was_cancelled_is_not_told_and_its_write_is_done(
+    eu: Committing, caplog: pytest.LogCaptureFixture
+) -> None:
+    command = Command((Draft("a", operations(set={"n": 1})),))
+    with trio.move_on_after(0) as gone:
+        await eu.committer.submit([command])
+    assert gone.cancelled_caught
+    eu.write("b")
+    eu.disk.begin()
+    eu.disk.end()
+    assert eu.seqs() == {"b": 2}
+    assert not caplog.records
 
 
 async def test_what_shares_a_commit_is_bounded_by_its_operations(

@@ -82,6 +82,8 @@ async def test_a_region_cut_from_one_peer_is_reached_through_another(world: Worl
         assert value(us, "s") == 1
         await write(us, "s", set={"n": 2})
         await until(lambda: same(eu, us, ap))
+        held = {one.replica.origin: one.replica.vector for one in (eu, us, ap)}
+        await until(lambda: all(one.gossip.vectors() == held for one in (eu, us, ap)))
     for region in ("eu", "us", "ap"):
         check_store(world.directory / region)
 
@@ -117,6 +119,20 @@ async def test_a_peer_out_of_reach_is_called_less_and_less(world: World) -> None
         assert 2 <= world.network.lost <= 24, "each time after twice as long, pushing and pulling"
         world.heal()
         await until(lambda: same(us, eu))
+
+
+async def test_a_peer_that_calls_is_called_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.gossip.BACKOFF_MAX_S", 60.0)
+    async with world.node("eu", "us") as eu, world.node("us", "eu", gossip_interval_ms=60_000) as us:
+        [peer] = us.gossip.peers
+        await write(us, "s", set={"n": 1})
+        await until(lambda: same(us, eu))
+        world.cut("us", "eu")
+        await write(us, "s", set={"n": 2})
+        await until(lambda: peer.failures > 0)
+        assert peer.retry_at > trio.current_time() + 20
+        world.heal()
+        await until(lambda: peer.failures == 0)
 
 
 async def test_lost_answers_and_repeated_messages_change_nothing(world: World) -> None:

@@ -91,6 +91,23 @@ async def test_lines_that_are_refused_say_why_and_the_others_are_written(workpla
     check_store(workplace / "eu")
 
 
+async def test_lines_that_a_node_has_no_room_for_are_refused_and_may_come_again(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(workplace / "eu") as served:
+        body = line("a", set={"n": 1}) + b"nonsense\n" + line("b", set={"n": 1})
+        with monkeypatch.context() as patch:
+            patch.setattr("node.committer.WAITING_MAX", 0)
+            told = outcomes(await served.client.post("/ingest", content=body, headers=NDJSON))
+            assert [one.get("type", "").rpartition(":")[2] for one in told] == [
+                "overloaded", "malformed", "overloaded", "",
+            ]  # fmt: skip
+            assert told[-1] == summary(3, 0, refused=3)
+        told = outcomes(await served.client.post("/ingest", content=body, headers=NDJSON))
+        assert told[-1] == summary(3, 2, refused=1)
+    check_store(workplace / "eu")
+
+
 async def test_msgpack_values_one_after_another(workplace: Path) -> None:
     async with serving(workplace / "eu") as served:
         headers = {"content-type": "application/vnd.msgpack"}
