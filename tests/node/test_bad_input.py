@@ -410,6 +410,28 @@ async def test_a_body_too_large_is_refused_before_it_ended(workplace: Path) -> N
         assert served.node.replica.vector == {}
 
 
+@pytest.mark.parametrize("http", ["httptools", "hypercorn"])
+@pytest.mark.parametrize("path", ["/streams/s", "/frob"])
+async def test_a_request_that_was_refused_unread_is_followed_by_the_next(
+    workplace: Path, path: str, http: str
+) -> None:
+    refused = (
+        f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: text/plain\r\ncontent-length: 200000\r\n\r\n".encode()
+    )
+    async with serving(workplace / "eu", http=http) as served, await raw(served) as stream:
+        for _ in range(3):
+            await stream.send_all(refused + b"x" * 100_000)
+            await stream.send_all(b"x" * 100_000 + b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+            heard = b""
+            with trio.fail_after(5):
+                while not heard.endswith(b'{"status":"ok"}\n'):
+                    part = await stream.receive_some(65_536)
+                    assert part, heard
+                    heard += part
+            assert heard.startswith((b"HTTP/1.1 415 ", b"HTTP/1.1 404 "))
+        assert served.node.replica.vector == {}
+
+
 @pytest.mark.parametrize("path", ["/streams/.", "/streams/a/../b", "/streams/a/./b"])
 async def test_dot_segments_that_a_client_sends_as_they_are(workplace: Path, path: str) -> None:
     async with serving(workplace / "eu") as served:

@@ -10,9 +10,11 @@ import httpx
 import pytest
 import trio
 
+from node.directory.names import claim_stream
 from node.interface.routes import ROUTES
 from replication.packing import pack, unpack
 from replication.replica import Turn
+from replication.tokens import format_token
 from tests.helpers import NOW, check_store
 from tests.serving import Served, serving
 
@@ -168,6 +170,30 @@ async def test_conditions_and_contexts(workplace: Path) -> None:
         await served.write("s", {"atoll-actor": "lisa"}, set={"n": 5})
         assert (await served.read("/conflicts"))["conflicts"] == []
         assert (await served.read("/streams/s?conflicts=true"))["conflicts"] == {}
+
+
+async def test_conflicts_of_every_kind_are_listed_page_by_page(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.interface.conflicts.PAGE_MAX", 2)  # how much is looked up of each kind at once
+    async with serving(workplace / "eu") as served:
+        expected: list[tuple[str, str]] = []
+        for number in range(5):
+            lost, name, split = f"c/{number}", f"name {number}", f"w/{number}"
+            for unseen in ({}, {"causal-context": format_token(lost, {})}):
+                await served.write(lost, unseen, set={"n": len(unseen)})
+            users = [f"users/{number}a", f"users/{number}b"]
+            for user in users:
+                await served.write(user, set={"userName": name})
+            claim = claim_stream("userName", name)
+            await served.write(claim, add={"holders": users})
+            await served.write(split, set={"moved_to": {f"{split}/part": ["title"]}, "title": "x"})
+            expected += [(lost, "fields"), (claim, "claim"), (split, "strays")]
+        for limit in (1, 4, 100):
+            listed = await pages(served, f"/conflicts?limit={limit}", "conflicts")
+            assert [(one["stream"], kind) for one in listed for kind in one.keys() - {"stream", "token"}] == sorted(
+                expected
+            )
 
 
 async def test_large_sets_are_counted_paged_and_tested(workplace: Path) -> None:

@@ -86,11 +86,15 @@ async def test_a_view_is_forced_to_a_token(workplace: Path, monkeypatch: pytest.
         refused = await served.client.get("/views/users-by-name?key=berta", headers=headers)
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
         assert refused.json()["missing"] == {served.node.replica.origin: {"wanted": 2, "held": 1}}
+        assert (await served.client.get("/conflicts", headers=headers)).status_code == 503
         shown = await served.client.get("/views/users-by-name?key=anna")
         assert shown.json()["watermark"].endswith(".1"), "what it shows, and how much that is"
+        early = await served.client.get("/views/users-by-name?key=berta")
+        assert early.json()["rows"] == []
+        held = {**headers, "if-none-match": early.headers["etag"]}
         monkeypatch.undo()
         served.node.wake()
-        assert len((await served.read("/views/users-by-name?key=berta", headers))["rows"]) == 1
+        assert len((await served.read("/views/users-by-name?key=berta", held))["rows"]) == 1
 
 
 async def test_an_index_narrows_and_the_query_resolves(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
