@@ -34,17 +34,16 @@ async def read_view(request: Request) -> Reply:
             hits, following = page(request.node.views, snapshot, name, first, last, after, request.limit)
         now = snapshot.vector
     _, build = request.node.views.serving(name)
+    watermark = format_token(ROOT, build.vector)
     shown = {
         "view": name,
         "version": build.version,
         "rows": [{"key": hit.row.key, "stream": hit.stream, "columns": dict(hit.row.columns)} for hit in hits],
-        "watermark": format_token(ROOT, build.vector),
+        "watermark": watermark,
     }
     # Rows are as their streams are now, found by what the view shows: the answer is of both states.
-    same = build.vector == now
-    variant = "|".join((name, str(build.number), *sorted(f"{one}={query[one]}" for one in query)))
-    if not same:
-        variant += f"|{shown['watermark']}"
+    asked = sorted(f"{one}={query[one]}" for one in query)
+    variant = "|".join((name, str(build.number), watermark, *asked))
     return Reply(shown, headers=next_link(request, following), token=format_token(ROOT, now), variant=variant)
 
 

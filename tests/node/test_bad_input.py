@@ -456,6 +456,19 @@ async def test_idempotency_keys(workplace: Path, monkeypatch: pytest.MonkeyPatch
         assert served.dump() == before
 
 
+async def test_a_request_with_a_key_waits_for_what_it_names_until_it_was_answered_once(workplace: Path) -> None:
+    async with serving(workplace / "eu") as served:
+        token = (await served.write("s", set={"n": 1}))["token"]
+        answers: list[tuple[int, bytes]] = []
+        for ahead in (2, 1, 99):
+            headers = {"idempotency-key": "k", "causal-after": f"{token[: token.rindex('.')]}.{ahead}"}
+            answer = await served.client.post("/streams/s", json={"set": {"n": 2}}, headers=headers | NOW_OR_NEVER)
+            answers.append((answer.status_code, answer.content))
+        assert [status for status, _ in answers] == [503, 201, 201]
+        assert answers[1] == answers[2]
+        assert served.node.replica.vector == {served.node.replica.origin: 2}
+
+
 async def test_a_clock_too_far_ahead_refuses_writes(workplace: Path) -> None:
     async with serving(workplace / "eu", max_drift_ms=1000) as served:
         await served.write("s", set={"n": 1})

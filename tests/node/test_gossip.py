@@ -20,7 +20,7 @@ from replication.exchange import lacking
 from replication.messages import Claim, Digest, Events, Pull, Refusal
 from replication.packing import pack
 from replication.replica import Arrival
-from tests.gossiping import Link, World, same, until, value, write
+from tests.gossiping import ANSWER_S, Link, World, same, until, value, write
 from tests.helpers import NOW, check_store, operations
 from tests.serving import TestClock, serving
 
@@ -499,6 +499,14 @@ async def test_what_builds_on_a_batch_that_could_not_be_stored_is_fetched_again(
             assert failures == [0]
     for region in ("eu", "us"):
         check_store(world.directory / region)
+
+
+async def test_messages_shrink_on_a_slow_link(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.gossip.SLOW_CALL_S", ANSWER_S / 2)
+    async with world.node("us", "eu") as us, world.node("eu", "us"):
+        [peer] = us.gossip.peers
+        await until(lambda: peer.byte_limit == MESSAGE_BYTES_LEAST)
+        assert peer.failures == 0
 
 
 async def test_messages_shrink_on_a_link_that_fails_and_grow_again(world: World) -> None:
