@@ -3,6 +3,7 @@
 import base64
 import gc
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import trio
 
 from node.directory.names import claim_stream
 from node.interface.routes import ROUTES
+from replication.admission import decode_transaction
 from replication.packing import pack, unpack
-from replication.replica import Turn
+from replication.replica import Arrival, Turn
 from replication.tokens import format_token
-from tests.helpers import NOW, check_store
+from tests.helpers import NOW, Node, check_store
 from tests.serving import Served, serving
 
 
@@ -170,6 +172,22 @@ async def test_conditions_and_contexts(workplace: Path) -> None:
         await served.write("s", {"atoll-actor": "lisa"}, set={"n": 5})
         assert (await served.read("/conflicts"))["conflicts"] == []
         assert (await served.read("/streams/s?conflicts=true"))["conflicts"] == {}
+
+
+async def test_a_writer_is_told_what_it_has_seen_where_its_stream_holds_more(
+    workplace: Path, node: Callable[..., Node]
+) -> None:
+    us = node("us", cluster="atoll")
+    other = us.write("s", set={"n": 1}).events[0].dot
+    async with serving(workplace / "served") as served:
+        await served.node.submit([Arrival([decode_transaction(one) for one in us.transactions()])])
+        first = await served.write("s", {"causal-context": format_token("s", {})}, set={"n": 2})
+        origin = served.node.replica.origin
+        assert first["context"] == format_token("s", {origin: 1})
+        assert first["token"] == format_token("s", {origin: 1, other.origin: 1})
+        await served.write("s", {"causal-context": first["context"]}, set={"n": 3})
+        [lost] = (await served.read("/streams/s?conflicts=true"))["conflicts"]["n"]
+        assert lost["dot"] == str(other)
 
 
 async def test_conflicts_of_every_kind_are_listed_page_by_page(
