@@ -92,6 +92,8 @@ CASES = [
     post("a lone surrogate as element", b'{"add":{"m":["\\ud800"]}}', "add.m"),
     post("nesting too deep", b'{"set":{"n":' + b"[" * 33 + b"]" * 33 + b"}}", None, says="deeper"),
     post("nesting far too deep", b"[" * 100_000, "body", "malformed"),
+    post("nesting too deep for any body", b'{"frob":' + b"[" * 40 + b"]" * 40 + b"}", "body", "malformed", "deeper"),
+    packed("msgpack too deep for any body", b"\x81\xa4frob" + b"\x91" * 40 + b"\xc0", "body"),
     packed("malformed msgpack", b"\xc1", "body"),
     packed("msgpack and more", pack({"set": {"n": 1}}) + b"x", "body"),
     packed("msgpack, duplicate keys", b"\x82\xa3set\x81\xa1n\x01\xa3set\x81\xa1n\x01", "body"),
@@ -396,12 +398,18 @@ async def test_a_body_too_large_is_refused(workplace: Path, extra: int) -> None:
         assert served.node.replica.vector == {}
 
 
-async def test_a_body_too_large_is_refused_before_it_ended(workplace: Path) -> None:
+@pytest.mark.parametrize("http", ["httptools", "hypercorn"])
+async def test_a_body_too_large_is_refused_before_it_ended(workplace: Path, http: str) -> None:
     """By its stated length at once; without one, when the limit is passed."""
-    async with serving(workplace / "eu") as served:
-        async with await raw(served) as stream:
-            await stream.send_all(b"POST /streams/s HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999\r\n\r\n{")
-            assert b" 413 " in await stream.receive_some(4096)
+    async with serving(workplace / "eu", http=http) as served:
+        for path, status in ((b"/streams/s", b" 413 "), (b"/frob", b" 404 ")):
+            async with await raw(served) as stream:
+                await stream.send_all(
+                    b"POST " + path + b" HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999\r\n\r\n{"
+                )
+                told = await stream.receive_some(4096)
+                assert status in told
+                assert b"connection: close" in told.lower()
         async with await raw(served) as stream:
             await stream.send_all(b"POST /streams/s HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
             for _ in range(BODY_BYTES_MAX // 65_536 + 2):
