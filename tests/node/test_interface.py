@@ -205,8 +205,9 @@ async def test_conflicts_of_every_kind_are_listed_page_by_page(
                 await served.write(user, set={"userName": name})
             claim = claim_stream("userName", name)
             await served.write(claim, add={"holders": users})
-            await served.write(split, set={"moved_to": {f"{split}/part": ["title"]}, "title": "x"})
+            latest = await served.write(split, set={"moved_to": {f"{split}/part": ["title"]}, "title": "x"})
             expected += [(lost, "fields"), (claim, "claim"), (split, "strays")]
+        await served.read("/conflicts", {"causal-after": latest["token"]})  # views are there from now on
         for limit in (1, 4, 100):
             listed = await pages(served, f"/conflicts?limit={limit}", "conflicts")
             assert [(one["stream"], kind) for one in listed for kind in one.keys() - {"stream", "token"}] == sorted(
