@@ -76,6 +76,17 @@ async def test_what_cannot_be_asked_is_said(workplace: Path, path: str, status: 
         assert (answer.status_code, answer.json().get("field")) == (status, field), answer.text
 
 
+async def test_a_search_that_finds_too_much_says_so(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.views.query.SEARCH_HITS_MAX", 2)
+    async with serving(workplace) as served:
+        for number in range(3):
+            token = (await served.write(f"users/{number}", set={"displayName": f"anna {number < 2}"}))["token"]
+        headers = {"causal-after": token}
+        assert len((await served.read("/views/users-search?q=true", headers))["rows"]) == 2
+        refused = await served.client.get("/views/users-search?q=anna", headers=headers)
+        assert (refused.status_code, "longer" in refused.json()["detail"]) == (413, True), refused.text
+
+
 async def test_a_view_is_forced_to_a_token(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(workplace) as served:
         await served.write("users/1", set={"userName": "anna"})

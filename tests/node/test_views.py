@@ -428,15 +428,19 @@ def test_verify_looks_at_views_too(following: Callable[..., Following]) -> None:
         index.begin()
         index.put(build, [("berta", "users/1")])
         index.remove(build, [("anna", "users/1")])
+    with one.views.reading("users-search") as (_, searched, _):
+        index.put(searched, index.entries(searched))
     index.commit()
     status, said = verified(one.node.directory)
     assert status == 1
+    assert f"users-search: build {searched.number} has entries twice" in said
     assert "lacks ('anna', 'users/1')" in said
     assert "still has ('berta', 'users/1')" in said
-    one.views.rebuild("users-by-name")
-    one.finish()
-    one.views.switch("users-by-name", max(build.number for _, build in one.views.builds()))
-    one.views.drop("users-by-name", build.number)
+    for name, spoilt in (("users-by-name", build), ("users-search", searched)):
+        one.views.rebuild(name)
+        one.finish()
+        one.views.switch(name, max(other.number for _, other in one.views.builds()))
+        one.views.drop(name, spoilt.number)
 
 
 def test_verify_lets_views_of_another_version_s_format_be(following: Callable[..., Following]) -> None:
