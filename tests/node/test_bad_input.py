@@ -19,6 +19,7 @@ from replication.packing import pack
 from replication.replica import Arrival
 from replication.tokens import format_token
 from tests.helpers import NOW, check_store
+from tests.http1 import KINDS
 from tests.serving import Served, serving
 
 JSON_TYPE = {"content-type": "application/json"}
@@ -398,7 +399,7 @@ async def test_a_body_too_large_is_refused(workplace: Path, extra: int) -> None:
         assert served.node.replica.vector == {}
 
 
-@pytest.mark.parametrize("http", ["httptools", "hypercorn"])
+@pytest.mark.parametrize("http", KINDS)
 async def test_a_body_too_large_is_refused_before_it_ended(workplace: Path, http: str) -> None:
     """By its stated length at once; without one, when the limit is passed."""
     async with serving(workplace / "eu", http=http) as served:
@@ -418,7 +419,7 @@ async def test_a_body_too_large_is_refused_before_it_ended(workplace: Path, http
         assert served.node.replica.vector == {}
 
 
-@pytest.mark.parametrize("http", ["httptools", "hypercorn"])
+@pytest.mark.parametrize("http", KINDS)
 @pytest.mark.parametrize("path", ["/streams/s", "/frob"])
 async def test_a_request_that_was_refused_unread_is_followed_by_the_next(
     workplace: Path, path: str, http: str

@@ -16,6 +16,7 @@ import trio
 from node.interface.spool import Spool, SpoolFull
 from replication.store import Store
 from tests.helpers import check_store
+from tests.http1 import KINDS
 from tests.serving import Served, serving
 
 NDJSON = {"content-type": "application/x-ndjson"}
@@ -160,7 +161,7 @@ async def begun(served: Served, framing: str) -> trio.SocketStream:
     return stream
 
 
-@pytest.mark.parametrize("http", ["httptools", "hypercorn"])
+@pytest.mark.parametrize("http", KINDS)
 async def test_outcomes_come_while_more_is_sent(workplace: Path, http: str) -> None:
     async with serving(workplace / "eu", http=http) as served:
         stream = await begun(served, "Transfer-Encoding: chunked")
@@ -234,7 +235,7 @@ async def test_a_client_that_sends_everything_before_it_reads_is_not_waited_for(
     check_store(workplace / "eu")
 
 
-@pytest.mark.parametrize("http", ["httptools", "hypercorn"])
+@pytest.mark.parametrize("http", KINDS)
 async def test_a_client_that_goes_in_the_middle_leaves_whole_lines_and_nothing_in_the_log(
     workplace: Path, caplog: pytest.LogCaptureFixture, http: str
 ) -> None:

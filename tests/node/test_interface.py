@@ -1,13 +1,11 @@
-"""The interface as clients use it: streams, sets, the past, prefixes, the log, changes, transactions, lists."""
+"""The interface as clients use it: streams, sets, the past, prefixes, the log, transactions, lists."""
 
 import base64
 import gc
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import trio
 
@@ -116,14 +114,6 @@ async def test_head_is_get_without_a_body(workplace: Path) -> None:
             assert headed.status_code == got.status_code == 200
             if path not in ("/status", "/"):
                 assert headed.headers["content-length"] == got.headers["content-length"]
-
-
-async def test_the_head_of_a_stream_of_changes_ends(workplace: Path) -> None:
-    async with serving(workplace / "eu") as served:
-        with trio.fail_after(5):
-            headed = await served.client.head("/changes", headers={"accept": "text/event-stream"})
-        assert (headed.status_code, headed.headers["content-type"]) == (200, "text/event-stream")
-        assert (headed.headers["cache-control"], headed.headers["x-accel-buffering"]) == ("no-store", "no")
 
 
 async def test_a_full_store_does_not_spin_on_what_it_cannot_clear_away(
@@ -363,84 +353,6 @@ async def test_resolve_answers_many_at_once(workplace: Path) -> None:
         answer = (await served.client.post("/resolve", json={"streams": ["a", "nobody"]})).json()
         assert answer["streams"][0] == await served.read("/streams/a")
         assert (answer["streams"][1]["stream"], answer["streams"][1]["status"]) == ("nobody", 404)
-
-
-async def test_changes_are_resumed_where_they_were_left(workplace: Path) -> None:
-    async with serving(workplace / "eu") as served:
-        for number in range(6):
-            await served.write(f"users/{number % 2}", set={"n": number})
-            await served.write("noise", set={"n": number})
-        seen: list[Any] = []
-        after = ""
-        while True:
-            page = await served.read(f"/changes?prefix=users/&limit=2{after}")
-            seen += page["changes"]
-            after = f"&after={page['cursor']}"
-            if not page["more"]:
-                break
-        assert [change["set"]["n"] for change in seen] == list(range(6))
-        assert page["token"] == (await served.read("/streams/users/"))["token"]
-        for known in (page["token"], page["cursor"]):
-            assert (await served.read(f"/changes?prefix=users/&after={known}"))["changes"] == []
-        stream = await served.read("/changes?prefix=users/1")
-        assert [change["set"]["n"] for change in stream["changes"]] == [1, 3, 5]
-        assert stream["token"] == (await served.read("/streams/users/1"))["token"]
-        resolved = await served.read("/changes?prefix=users/&form=resolved")
-        assert [change["registers"]["n"] for change in resolved["changes"]] == [4, 5]
-        assert (await served.read("/changes?after=now"))["changes"] == []
-
-
-async def test_a_long_poll_ends_with_the_change_or_the_time(workplace: Path) -> None:
-    async with serving(workplace / "eu") as served:
-        answers: list[Any] = []
-
-        async def poll() -> None:
-            answers.append(await served.read("/changes?prefix=s&wait=20"))
-
-        with trio.fail_after(5):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(poll)
-                await trio.sleep(0.05)
-                await served.write("other", set={"n": 0})
-                await served.write("s", set={"n": 1})
-        assert [change["set"]["n"] for change in answers[0]["changes"]] == [1]
-        with trio.fail_after(5):
-            assert (await served.read("/changes?prefix=t&wait=1"))["changes"] == []
-
-
-@pytest.mark.parametrize("accept", ["text/event-stream", "application/x-ndjson"])
-async def test_a_stream_of_changes_goes_on_and_resumes(workplace: Path, accept: str) -> None:
-    async with serving(workplace / "eu") as served:
-        await served.write("s", set={"n": 1})
-
-        def follow(headers: dict[str, str], path: str, count: int) -> tuple[list[Any], str]:
-            """In a thread of its own: items until there are so many, and the cursor of the last."""
-            found: list[Any] = []
-            cursor = ""
-            with (
-                httpx.Client(base_url=served.url, trust_env=False, timeout=10) as client,
-                client.stream("GET", path, headers={"accept": accept, **headers}) as response,
-            ):
-                assert response.headers["content-type"] == accept
-                for line in response.iter_lines():
-                    if line.startswith("id: "):
-                        cursor = line[4:]
-                    elif line.startswith(("data: ", "{")):
-                        item = json.loads(line.removeprefix("data: "))
-                        cursor = item.get("cursor", cursor)
-                        found.append("caught-up" if "caught_up" in item else item["set"]["n"])
-                        if found[-1] == "caught-up":
-                            for number in (2, 3):
-                                client.post("/streams/s", json={"set": {"n": number}}).raise_for_status()
-                    if len(found) == count:
-                        break
-            return found, cursor
-
-        found, cursor = await trio.to_thread.run_sync(follow, {}, "/changes", 4)
-        assert found == [1, "caught-up", 2, 3]
-        resumed = {"last-event-id": cursor} if accept == "text/event-stream" else {}
-        path = "/changes" if resumed else f"/changes?after={cursor}"
-        assert (await trio.to_thread.run_sync(follow, resumed, path, 1))[0] == ["caught-up"]
 
 
 async def test_waiting_for_what_is_on_its_way(workplace: Path) -> None:
