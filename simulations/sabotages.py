@@ -328,7 +328,7 @@ def _latest_claim_holds() -> list[Replacement]:
 
 def _views_keep_what_is_gone() -> list[Replacement]:
     return [
-        (Index, "remove", lambda index, build, entries, searched: None),
+        (Index, "remove", lambda index, build, entries: None),
         (node.views.query, "resolve", _unresolved),
     ]
 

@@ -1,0 +1,405 @@
+"""Each promise, broken by hand, is said to be broken; and kept, nothing is said.
+
+What no sabotage shows: sabotages are found by the first checker that sees them, and most are seen by several.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from msgspec.structs import replace
+
+from node.directory.names import claim_stream
+from node.gossip import Gossip
+from node.interface.listings import resolve_or_problem
+from node.service import Node
+from replication.errors import TooLarge
+from replication.limits import MAX_DRIFT_MS
+from replication.snapshot import Snapshot
+from simulations.checkers.answers import Answers
+from simulations.checkers.arrivals import MARK_BYTES, Arrivals
+from simulations.checkers.directory import Directories
+from simulations.checkers.holdings import Holding, Resolutions
+from simulations.checkers.model import ADD, DELETE, REMOVE, SET, Happened, token
+from simulations.plans.case import load
+from simulations.plans.plan import Link, Operation, Plan
+from simulations.world.fidelity import Asked, Told
+from simulations.world.run import simulate
+
+SEEDS = Path(__file__).parents[1] / "seeds"
+EU, US = "eu.00000001", "us.00000001"
+TWO = Plan(seed=1, regions=("eu", "us"), duration=4.0, links=(Link("eu", "us", 20.0),))
+Said = tuple[str, str]
+
+
+def happened(
+    origin: str,
+    seq: int,
+    at_ms: int = 0,
+    *,
+    stream: str = "s",
+    context: Mapping[str, int] = {},
+    index: int = 0,
+    count: int = 1,
+    seen: tuple[tuple[str, int, bytes], ...] = (),
+    operations: tuple[tuple[Any, ...], ...] = ((SET, "n", 1),),
+    key: str | None = None,
+) -> Happened:
+    timestamp = (at_ms or seq) << 16
+    chain = f"{origin}.{seq}.{at_ms}".encode().ljust(16, b".")[-16:]
+    return Happened(
+        origin, seq, stream, timestamp, context, b"", index, count, seen, operations, "", key, None, chain
+    )
+
+
+class Watch:
+    """The checkers of two regions, without a world around them."""
+
+    def __init__(self) -> None:
+        self.said: list[Said] = []
+        self.noted: Counter[str] = Counter()
+        self.holdings = {"eu": Holding(), "us": Holding()}
+        self._resolutions = Resolutions()
+        self._arrivals = Arrivals(self._say, self._note)
+        self.directories = Directories(self._resolutions, self._say, self._note)
+        self._answers = Answers(self._arrivals, self._resolutions, self.directories, self._say, self._note)
+
+    def _say(self, checker: str, region: str, detail: str, *events: Happened) -> None:
+        self.said.append((checker, detail))
+
+    def _note(self, situation: str) -> None:
+        self.noted[situation] += 1
+
+    def commit(self, region: str, *events: Happened, clock_ms: int | None = None) -> list[Happened]:
+        return self._arrivals.commit(region, self.holdings[region], events, 0.0, clock_ms)
+
+    def answered(self, asked: Asked, status: int, document: Any, region: str = "eu") -> None:
+        told = Told(status, "", "", json.dumps(document).encode())
+        self._answers.answered(region, EU, 1, self.holdings[region], asked, told, 0.0)
+
+    @property
+    def checkers(self) -> list[str]:
+        return [checker for checker, _ in self.said]
+
+
+def written(*vectors: Mapping[str, int], context: Mapping[str, int] | None = None) -> dict[str, Any]:
+    """What a writer in region eu is told of its newest event, at the last of the vectors."""
+    vector = vectors[-1]
+    shown = {"dot": f"{EU}.{vector[EU]}", "token": token("s", vector)}
+    return shown if context is None else shown | {"context": token("s", context)}
+
+
+def post(**headers: str) -> Asked:
+    return Asked("POST", "/streams/s", {name.replace("_", "-"): value for name, value in headers.items()}, b"")
+
+
+# --- what is committed
+
+
+def test_events_of_two_regions_in_their_order_break_nothing() -> None:
+    watch = Watch()
+    first, second = happened(EU, 1), happened(US, 1, 5, context={EU: 1})
+    watch.commit("eu", first, clock_ms=1)
+    watch.commit("us", first, clock_ms=1)
+    watch.commit("us", replace_seen(second, first), clock_ms=5)
+    watch.commit("eu", replace_seen(second, first), clock_ms=5)
+    assert watch.said == []
+    assert watch.holdings["eu"].vector() == watch.holdings["us"].vector() == {EU: 1, US: 1}
+
+
+def replace_seen(event: Happened, *others: Happened) -> Happened:
+    seen = tuple((one.origin, one.seq, one.chain[:MARK_BYTES]) for one in others)
+    return happened(event.origin, event.seq, event.timestamp >> 16, context=event.context, seen=seen)
+
+
+def test_an_event_comes_from_where_it_was_committed() -> None:
+    watch = Watch()
+    watch.commit("us", happened(EU, 1))
+    assert watch.checkers == ["origin"]
+
+
+def test_an_origin_s_events_follow_each_other_in_number_and_in_time() -> None:
+    watch = Watch()
+    watch.commit("eu", happened(EU, 1), happened(EU, 3, 9))
+    assert watch.checkers == ["gaps"]
+    watch = Watch()
+    both = [happened(EU, 1, 9), happened(EU, 2, 9)]
+    watch.commit("eu", *both)
+    assert watch.checkers == ["clock", "clock"], "it is not above all that was held, nor above its origin's"
+    watch.said.clear()
+    watch.commit("us", *both)
+    assert watch.checkers == ["clock"], "it is not above its origin's"
+
+
+def test_events_of_one_transaction_share_a_time_and_others_do_not() -> None:
+    watch = Watch()
+    both = [happened(EU, 1, 9, index=0, count=2), happened(EU, 2, 9, stream="t", index=1, count=2)]
+    watch.commit("eu", *both)
+    assert watch.said == []
+    watch.commit("us", both[0])
+    watch.commit("us", both[1])
+    assert watch.checkers == ["whole", "whole"], "its end is missing, then its beginning"
+
+
+def test_a_stamp_is_near_the_clock_of_who_writes_and_of_who_takes_it() -> None:
+    watch = Watch()
+    ahead = happened(EU, 1, MAX_DRIFT_MS // 2 + 1)
+    watch.commit("eu", ahead, clock_ms=1)
+    assert watch.said == []
+    further = happened(EU, 2, MAX_DRIFT_MS + 2)
+    watch.commit("eu", further, clock_ms=1)
+    assert watch.checkers == ["clock"]
+    watch.commit("us", ahead, clock_ms=1)
+    assert watch.checkers == ["clock"]
+    watch.commit("us", further, clock_ms=1)
+    assert watch.checkers == ["clock", "clock"]
+
+
+def test_what_an_event_names_as_seen_is_there_and_is_the_same() -> None:
+    watch = Watch()
+    first, other = happened(EU, 1), happened(US, 1, 5, seen=((EU, 1, b"another."),))
+    watch.commit("eu", first)
+    watch.commit("us", other)
+    watch.commit("eu", other)
+    assert [(checker, "that it names" in detail) for checker, detail in watch.said] == [("causal", True)]
+
+
+def test_what_its_writer_held_is_there_whatever_the_event_says() -> None:
+    watch = Watch()
+    first, second = happened(EU, 1), happened(US, 1, 5, stream="t")
+    watch.commit("eu", first)
+    watch.commit("us", first, second)
+    third = happened(US, 2, 6, context={EU: 1})
+    watch.holdings["eu"] = Holding()
+    watch.commit("us", third)
+    watch.commit("eu", third)
+    assert set(watch.checkers) == {"causal", "gaps"}
+    assert sum("its context names" in detail for _, detail in watch.said) == 1
+
+
+def test_a_request_is_written_once_and_a_dot_used_once() -> None:
+    watch = Watch()
+    watch.commit("eu", happened(EU, 1, key="k"), happened(EU, 2, key="k"))
+    assert watch.checkers == ["idempotency"]
+    watch.holdings["eu"] = Holding()
+    again = happened(EU, 1, 7)
+    assert watch.commit("eu", again) == [again]
+
+
+def test_rare_situations_are_counted_when_they_are_met() -> None:
+    def met(ours: tuple[tuple[Any, ...], ...], theirs: tuple[tuple[Any, ...], ...], at_ms: int = 5) -> set[str]:
+        watch = Watch()
+        watch.commit("eu", happened(EU, 1, 5, operations=ours))
+        watch.commit("us", other := happened(US, 1, at_ms, operations=theirs))
+        watch.commit("eu", other)
+        assert watch.said == []
+        return set(watch.noted)
+
+    add, remove, register, delete = (ADD, "m", ["a"]), (REMOVE, "m", ["a"]), (SET, "n", 1), (DELETE,)
+    assert met((add,), (remove,)) == {"a remove arrived with a concurrent add"}
+    assert met((add,), (delete,)) == {"a delete arrived with a concurrent write"}
+    assert met((register,), (delete,)) == {"a delete arrived with a concurrent write"}
+    assert met((delete,), (delete,)) == set()
+    assert met((register,), (register,)) == {"two writes had the same timestamp"}
+    assert met((register,), (register,), 6) == set()
+    assert met((add,), (add,)) == set()
+
+
+# --- what is answered
+
+
+def test_a_write_that_is_told_of_as_it_was_breaks_nothing() -> None:
+    watch = Watch()
+    watch.commit("eu", happened(EU, 1))
+    watch.answered(post(), 201, written({EU: 1}, context={EU: 1}))
+    watch.commit("eu", happened(EU, 2, context={EU: 1}))
+    watch.answered(post(if_match=f'"{token("s", {EU: 1})}"'), 201, written({EU: 2}, context={EU: 2}))
+    assert watch.said == []
+
+
+def test_an_answer_is_never_the_node_s_own_mistake() -> None:
+    for status in (500, 501):
+        watch = Watch()
+        watch.answered(Asked("GET", "/streams/s", {}, b""), status, {})
+        assert watch.checkers == ["internal"]
+
+
+def test_a_write_is_told_its_stream_s_state_and_what_it_has_seen() -> None:
+    watch = Watch()
+    watch.commit("us", theirs := happened(US, 1))
+    watch.commit("eu", theirs, happened(EU, 1, 5, context={US: 1}))
+    watch.answered(post(), 201, written({EU: 1}, context={EU: 1, US: 1}))
+    assert watch.checkers == ["token"], "the other region's event is missing from the token"
+    watch.said.clear()
+    watch.commit("eu", happened(EU, 2, 6, context={US: 1, EU: 1}))
+    watch.answered(post(), 201, written({EU: 2, US: 1}))
+    assert watch.checkers == ["token"], "it is not told what it has seen, which is all there was"
+
+
+def test_a_write_s_context_is_what_its_author_names() -> None:
+    watch = Watch()
+    watch.commit("eu", happened(EU, 1))
+    watch.commit("eu", happened(EU, 2))
+    watch.answered(post(causal_context=token("s", {EU: 1})), 201, written({EU: 2}))
+    assert watch.checkers == ["context"]
+
+
+def test_a_condition_that_was_accepted_held() -> None:
+    at_first = post(if_match=f'"{token("s", {EU: 1})}"')
+    watch = Watch()
+    watch.commit("eu", happened(EU, 1), happened(EU, 2, context={EU: 1}))
+    watch.answered(post(if_match='"0~"'), 201, written({EU: 2}, context={EU: 2}))
+    assert watch.checkers == ["conditions", "context"], "its stream was not empty"
+    watch = Watch()
+    watch.commit("eu", happened(EU, 1), happened(EU, 2, context={EU: 1}), happened(EU, 3, context={EU: 1}))
+    watch.answered(at_first, 201, written({EU: 2}, context={EU: 2}))
+    assert watch.said == []
+    watch.answered(at_first, 201, written({EU: 3}))
+    assert watch.said == [
+        ("conditions", f"was accepted at {{'{EU}': 1}}; its stream was at {{'{EU}': 2}}"),
+        ("conditions", "two writes were accepted at one token"),
+    ]
+
+
+def test_a_transaction_s_conditions_are_those_of_its_body() -> None:
+    watch = Watch()
+    watch.commit("eu", happened(EU, 1), happened(EU, 2, context={EU: 1}))
+    body = json.dumps({"expect": {"s": token("s", {})}}).encode()
+    watch.answered(Asked("POST", "/transactions", {}, body), 201, {"events": [written({EU: 2}, context={EU: 2})]})
+    assert watch.checkers == ["conditions", "context"]
+
+
+def test_a_stream_is_created_where_there_was_none() -> None:
+    watch = Watch()
+    watch.commit("eu", happened(EU, 1), happened(EU, 2, context={EU: 1}))
+    watch.answered(post(if_none_match="*"), 201, written({EU: 2}, context={EU: 2}))
+    assert watch.checkers == ["conditions"]
+
+
+def test_who_asked_for_what_had_arrived_is_not_refused() -> None:
+    refused = {"type": "urn:atoll:not-caught-up"}
+    after = token("s", {EU: 1})
+    watch = Watch()
+    watch.answered(Asked("GET", "/streams/s", {"causal-after": after}, b""), 504, refused)
+    assert watch.said == []
+    watch.commit("eu", happened(EU, 1))
+    for other in ({"if-match": '"x~"'}, {"causal-context": "x~"}):
+        watch.answered(Asked("POST", "/streams/s", {"causal-after": after, **other}, b""), 504, refused)
+    watch.answered(Asked("POST", "/transactions", {"causal-after": after}, b""), 504, refused)
+    assert watch.said == []
+    watch.answered(Asked("GET", "/streams/s", {"causal-after": after}, b""), 504, refused)
+    assert watch.checkers == ["liveness"]
+
+
+# --- the directory
+
+
+def test_who_else_claims_a_name_is_listed() -> None:
+    watch = Watch()
+    named = [happened(EU, 1, 1, stream="users/1", operations=((SET, "userName", "anna"),)),
+             happened(EU, 2, 2, stream="users/2", operations=((SET, "userName", "anna"),))]  # fmt: skip
+    stream = claim_stream("userName", "anna")
+    taken = [happened(EU, 3, 3, stream=stream, operations=((ADD, "holders", ["users/1"]),)),
+             happened(EU, 4, 4, stream=stream, operations=((ADD, "holders", ["users/2"]),))]  # fmt: skip
+    watch.commit("eu", *named, *taken)
+    rows = {"users-by-name": [("anna", "users/1"), ("anna", "users/2")], "groups-of": []}
+    holds, both = {"anna": ["users/1"]}, {"anna": ["users/1", "users/2"]}
+    watch.directories.check_end("eu", watch.holdings["eu"], rows, holds, both)
+    assert watch.said == []
+    assert watch.noted["two regions gave a name at once"] == 1
+    for contested in ({}, {"anna": ["users/2", "users/1"]}):
+        watch.said.clear()
+        watch.directories.check_end("eu", watch.holdings["eu"], rows, holds, contested)
+        assert watch.checkers == ["claims"]
+
+
+# --- a whole run, with a node that is wrong
+
+
+def write(at: float, region: str, **more: Any) -> Operation:
+    return Operation(at, 0, region, "write", "s", {"set": {"n": at}}, **more)
+
+
+def refuse(*arguments: object, **options: object) -> None:
+    raise TooLarge("of nothing at all")
+
+
+def said_of(plan: Plan) -> list[tuple[str, str, str]]:
+    return [(one.checker, one.region, one.detail) for one in simulate(plan).violations]
+
+
+def test_a_region_that_takes_no_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("replication.replica.write", refuse)
+    first, second, *_ = said_of(TWO)
+    assert (first[:2], second[:2]) == (("liveness", "eu"), ("liveness", "us"))
+    assert "took no write" in first[2]
+
+
+def test_a_region_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def for_ever(*arguments: object) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(Node, "wait_for", for_ever)
+    [said] = said_of(TWO)
+    assert said == ("liveness", "", "did not answer to the last questions, though everything was well")
+
+
+def test_a_region_that_does_not_answer_for_its_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.interface.listings.resolve_or_problem", refuse)
+    assert [(checker, region) for checker, region, _ in said_of(TWO)] == [("internal", "eu"), ("internal", "us")]
+
+
+def test_regions_that_answer_the_same_in_other_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = count()
+
+    def numbered(snapshot: Snapshot, name: str) -> tuple[dict[str, Any], int]:
+        shown, size = resolve_or_problem(snapshot, name)
+        return shown | {"turn": next(turns)}, size
+
+    monkeypatch.setattr("node.interface.listings.resolve_or_problem", numbered)
+    assert said_of(TWO) == [("convergence", "us", "answers other bytes than eu for the same streams")]
+
+
+def test_a_request_that_is_never_done_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Kept(set[tuple[str, str]]):
+        def discard(self, element: object) -> None:
+            pass
+
+    begin = Node.__init__
+
+    def keeping(node: Node, *arguments: Any) -> None:
+        begin(node, *arguments)
+        node.requests_in_flight = Kept()
+
+    monkeypatch.setattr(Node, "__init__", keeping)
+    [said] = said_of(replace(TWO, operations=(write(0.5, "us", key=True),)))
+    assert said[:2] == ("bounded", "us")
+
+
+@pytest.mark.parametrize(
+    ("limit", "detail"), [("MESSAGE_BYTES_MAX", "a message has "), ("WAITING_MAX", " writes wait")]
+)
+def test_what_is_bounded_is_watched(limit: str, detail: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"simulations.checkers.judge.{limit}", -1)
+    checker, _, said = said_of(replace(TWO, operations=(write(0.5, "eu"),)))[0]
+    assert checker == "bounded"
+    assert detail in said
+
+
+def test_a_directory_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.interface.conflicts.list_conflicts", refuse)
+    asked = Operation(0.5, 0, "eu", "rows", "users-by-name")
+    said = said_of(replace(TWO, operations=(asked,)))
+    assert [(checker, region) for checker, region, _ in said] == [("liveness", "eu"), ("liveness", "us")]
+
+
+def test_a_fork_that_is_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    forked = load(SEEDS / "one-dot-on-two-streams.json")
+    assert said_of(forked) == []
+    monkeypatch.setattr(Gossip, "_note_fork", lambda *arguments: None)
+    assert {checker for checker, *_ in said_of(forked)} == {"forks"}
