@@ -1,10 +1,13 @@
 """The directory by SCIM, over real sockets: resources, minimal events, tags, bulk, errors."""
 
 import json
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from scim2_models import PreconditionFailedException
 
 from tests.scim import BULK, ENTERPRISE, GROUP, PATCH, SCIM, SEARCH, USER, USERS, Directory, begin, check_views
@@ -91,6 +94,60 @@ async def test_tags_compare_cache_and_set(workplace: Path) -> None:
         await directory.ask("DELETE", path, expect=412, headers={"if-match": first})
         now = (await directory.ask("GET", path))["meta"]["version"]
         await directory.ask("DELETE", path, expect=204, headers={"if-match": now})
+
+
+async def test_a_user_is_shown_with_the_groups_that_there_are_by_now(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        made = await directory.user("bjensen")
+        await check_views(served)
+        with monkeypatch.context() as held_back:
+            held_back.setattr(served.node.views, "step", lambda: False)
+            await directory.group("Guides", made["id"])
+            async with trio.open_nursery() as nursery:
+                shown = list[Any]()
+
+                async def read() -> None:
+                    shown.append(await directory.ask("GET", f"/Users/{made['id']}"))
+
+                nursery.start_soon(read)
+                await trio.sleep(0.2)
+                assert shown == []
+                plain = await directory.ask("GET", f"/Users/{made['id']}", excludedAttributes="groups")
+                assert plain["userName"] == "bjensen", "who does not ask for groups does not wait for them"
+                held_back.undo()
+                served.node.wake()
+        assert [one["display"] for one in shown[0]["groups"]] == ["Guides"]
+
+
+async def test_writes_at_once_that_name_no_state_all_count(workplace: Path) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        made = await directory.user("bjensen")
+        path = f"/Users/{made['id']}"
+        values = {"title": "Guide", "nickName": "Babs", "locale": "en-US", "userType": "Employee"}
+        async with trio.open_nursery() as nursery:
+            for number, (name, value) in enumerate(values.items()):
+                change = {"op": "replace", "path": name, "value": value}
+                headers = {"if-match": "*"} if number % 2 else {}
+                nursery.start_soon(partial(directory.patch, path, change, headers=headers))
+        shown = await directory.ask("GET", path)
+        assert {name: shown[name] for name in values} == values
+
+
+async def test_when_it_was_last_modified_is_when_its_last_event_was(workplace: Path) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        made = await directory.user("bjensen")
+        assert made["meta"]["lastModified"] == made["meta"]["created"]
+        served.clock.ms += 5_000
+        await directory.patch(f"/Users/{made['id']}", {"op": "replace", "path": "title", "value": "Guide"})
+        now = (await directory.ask("GET", f"/Users/{made['id']}"))["meta"]
+        assert now["created"] == made["meta"]["created"]
+        moments = [datetime.fromisoformat(now[name]) for name in ("created", "lastModified")]
+        assert moments[1] - moments[0] == timedelta(seconds=5)
 
 
 async def test_groups_show_in_a_user_s_tag_and_not_in_its_token(workplace: Path) -> None:
@@ -210,6 +267,31 @@ async def test_bad_input_is_said_and_changes_nothing(
         assert served.dump() == before
 
 
+def with_passwords(identity: str) -> list[dict[str, Any]]:
+    """Operations of a bulk request: a password as an attribute, as a path, and within a value."""
+    values = [
+        {"op": "replace", "path": "password", "value": "secret"},
+        {"op": "replace", "value": {"password": "secret", "title": "x"}},
+    ]
+    return [
+        {"method": "POST", "path": "/Users", "bulkId": "b", "data": {"schemas": [USER], "userName": "berta",
+                                                                     "password": "secret"}},
+        *({"method": "PATCH", "path": f"/Users/{identity}", "data": {"schemas": [PATCH], "Operations": [
+            one, {"op": "replace", "path": "nickName", "value": "Babs"}]}} for one in values),
+    ]  # fmt: skip
+
+
+async def test_passwords_are_refused_wherever_they_stand(workplace: Path) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        made = await directory.user("anna")
+        before = served.dump()
+        for operation in with_passwords(made["id"]):
+            refused = await directory.ask("POST", "/Bulk", {"schemas": [BULK], "Operations": [operation]}, 400)
+            assert "passwords are not kept here" in refused["detail"]
+        assert served.dump() == before
+
+
 async def test_passwords_can_be_dropped(workplace: Path) -> None:
     async with serving(workplace, passwords="drop") as served:
         directory = Directory(served)
@@ -218,6 +300,10 @@ async def test_passwords_can_be_dropped(workplace: Path) -> None:
             f"/Users/{made['id']}", {"op": "replace", "path": "password", "value": "secret"},
             {"op": "replace", "path": "title", "value": "x"},
         )  # fmt: skip
+        bulk = {"schemas": [BULK], "Operations": with_passwords(made["id"])}
+        answer = await directory.ask("POST", "/Bulk", bulk)
+        assert [one["status"] for one in answer["Operations"]] == ["201", "200", "200"]
+        assert (await directory.ask("GET", f"/Users/{made['id']}"))["nickName"] == "Babs"
         assert b"secret" not in b"".join(row for _, row in served.dump())
 
 
@@ -291,12 +377,14 @@ async def test_resources_that_were_written_to_their_streams(workplace: Path) -> 
         await served.write(
             "users/José Ñ",
             set={"userName": "jose", "shoe size": 43, "active": "maybe"},
-            add={"emails": ["j@x.example"]},
+            add={"emails": ["j@x.example", '{"value":"k@x.example","type":7,"shoe":"43"}']},
         )
         await served.write("groups/kubernetes/sig-node", set={"displayName": "SIG Node"}, add={"members": ["José Ñ"]})
         [user] = (await directory.ask("GET", "/Users", filter='emails eq "j@x.example"'))["Resources"]
         assert user["id"] == "José Ñ"
         assert user.keys().isdisjoint({"active", "shoe size"})
+        shown = [{name: value for name, value in one.items() if name != "primary"} for one in user["emails"]]
+        assert sorted(shown, key=str) == [{"value": "j@x.example"}, {"value": "k@x.example"}]
         response = await served.client.get(user["meta"]["location"])
         assert response.json()["userName"] == "jose"
         [group] = (await directory.ask("GET", "/Groups"))["Resources"]

@@ -52,6 +52,24 @@ async def test_a_group_of_groups(workplace: Path) -> None:
         assert "members" not in await directory.ask("GET", f"/Groups/{outer['id']}")
 
 
+async def test_a_member_s_name_is_its_own_and_an_address_s_is_written(workplace: Path) -> None:
+    """Okta sends the names of members along; what is called so elsewhere is kept."""
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        anna = (await directory.user("anna", displayName="Anna"))["id"]
+        group = await directory.group("Guides")
+        named = [{"value": anna, "display": "somebody"}]
+        for patch in ({"op": "replace", "value": {"members": named}}, {"op": "replace", "path": "members",
+                                                                       "value": named}):  # fmt: skip
+            await directory.patch(f"/Groups/{group['id']}", patch)
+            [member] = (await directory.ask("GET", f"/Groups/{group['id']}"))["members"]
+            assert (member["value"], member["display"]) == (anna, "Anna")
+        address = {"value": "a@example.com", "display": "Anna A"}
+        await directory.patch(f"/Users/{anna}", {"op": "add", "value": {"emails": [address]}})
+        [shown] = (await directory.ask("GET", f"/Users/{anna}"))["emails"]
+        assert shown.items() >= address.items()
+
+
 async def test_members_are_patched_without_reading_the_others(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,10 +102,17 @@ async def test_members_are_patched_without_reading_the_others(
         )  # fmt: skip
         assert [one["status"] for one in bulk["Operations"]] == ["200"]
         assert (await directory.events(stream))[-1]["add"] == {"members": ["u2"]}
+        for op, name in (("add", "Each"), ("replace", "All")):
+            await directory.patch(path, {"op": op, "value": {"displayName": name}})
+            assert (await directory.events(stream))[-1]["set"] == {"displayName": name}
+        named = {"op": "add", "value": {"members": [{"value": "okta", "display": "O."}]}}
+        await directory.patch(path, named)
+        assert (await directory.events(stream))[-1]["add"] == {"members": ["okta"]}
         shown = await directory.ask("GET", path, excludedAttributes="members")
         assert shown["displayName"] == "All"
         assert len((await directory.ask("GET", "/Groups", excludedAttributes="members"))["Resources"]) == 1
-        await directory.patch(path, {"op": "add", "path": "members", "value": [{"display": "nobody"}]}, expect=400)
+        for nobody in ({"display": "nobody"}, "nobody", {"value": ""}, {"value": 7}):
+            await directory.patch(path, {"op": "add", "path": "members", "value": [nobody]}, expect=400)
         await check_views(served)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import trio
 
+from node.directory.names import claim_stream
 from tests.scim import SCIM, USER, USERS, Directory, begin, check_views, user_model
 from tests.serving import serving
 
@@ -82,3 +83,31 @@ async def test_two_renames_at_once_leave_one_claim_that_counts(workplace: Path) 
         await directory.ask("POST", "/Users", {"schemas": [USER], "userName": "cara"}, 409)
         for free in ("anna", "berta"):
             await directory.user(free)
+
+
+async def test_a_claim_goes_with_its_name_and_stays_while_it_is_had(workplace: Path) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        made = await directory.user("anna")
+        path, stream = f"/Users/{made['id']}", claim_stream("userName", "anna")
+        claimed = await directory.events(stream)
+        await directory.patch(path, {"op": "replace", "path": "title", "value": "Guide"})
+        assert await directory.events(stream) == claimed
+        await directory.ask("DELETE", path, expect=204)
+        assert (await served.client.get(f"/streams/{stream}")).status_code == 404, "nobody holds it"
+
+
+async def test_a_claim_that_was_overtaken_is_cleared_by_who_takes_the_name_next(workplace: Path) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        stream = claim_stream("userName", "anna")
+        first = await directory.user("anna")
+        await served.write(f"users/{first['id']}", set={"userName": "berta"})  # its claim stays, and counts no more
+        rename = {"op": "replace", "path": "userName", "value": "anna"}
+        await directory.patch(f"/Users/{first['id']}", rename)
+        assert (await served.read(f"/streams/{stream}"))["sets"] == {"holders": [f"users/{first['id']}"]}
+        await served.write(f"users/{first['id']}", set={"userName": "cara"})
+        second = await directory.user("anna")
+        assert (await served.read(f"/streams/{stream}"))["sets"] == {"holders": [f"users/{second['id']}"]}
+        assert await directory.names('userName eq "anna"') == ["anna"]
+        await check_views(served)

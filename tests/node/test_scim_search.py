@@ -75,6 +75,9 @@ async def test_filters(workplace: Path) -> None:
             assert sorted(one["userName"] for one in by_body.get("Resources", ())) == expected, text
         await directory.group("Guides")
         assert await directory.names('displayName eq "guides"', "Groups") == ["Guides"]
+        [anna] = (await directory.ask("GET", "/Users", filter='userName eq "anna"'))["Resources"]
+        assert await directory.names(f'id eq "{anna["id"]}"') == ["anna"]
+        assert await directory.names(f'id eq "{anna["id"]}"', "Groups") == []
         everything = await directory.ask("GET", "/", filter='displayName sw "gui"')
         assert [one["displayName"] for one in everything["Resources"]] == ["Guides"]
 
@@ -92,6 +95,9 @@ async def test_pages_by_index_and_by_cursor_are_the_list(workplace: Path, by: st
         assert len(whole) == 11
         if by == "userName":
             assert whole == sorted(whole, reverse=bool(order))
+        if by == "title":
+            titled = {f"u{number:02}": f"t{number % 3}" for number in range(11) if number % 4}
+            assert [titled.get(name, "") for name in whole] == [*sorted(titled.values()), "", "", ""]
         paged: list[str] = []
         for start in range(1, 12, 4):
             page = await directory.ask("GET", "/Users", startIndex=str(start), count="4", **sorting)
@@ -110,6 +116,10 @@ async def test_pages_by_index_and_by_cursor_are_the_list(workplace: Path, by: st
         assert by_cursor == whole
         assert (await directory.ask("GET", "/Users", count="0"))["totalResults"] == 11
         await directory.ask("GET", "/Users", cursor="nonsense", expect=400)
+        one = await directory.ask("GET", "/Users", cursor="", count="1", **sorting)
+        other = "title" if by != "title" else "userName"
+        refused = await directory.ask("GET", "/Users", cursor=one["nextCursor"], sortBy=other, expect=400)
+        assert refused["scimType"] == "invalidCursor"
 
 
 async def test_a_filter_that_no_index_serves_is_answered_within_a_bound(
@@ -127,6 +137,11 @@ async def test_a_filter_that_no_index_serves_is_answered_within_a_bound(
         assert await directory.names('title eq "x" and userName eq "u1"') == ["u1"]
         assert (await directory.ask("GET", "/Users", sortBy="userName", count="2"))["totalResults"] == 6
         await directory.ask("GET", "/Users", sortBy="title", expect=400)
+        narrowed = await directory.ask("GET", "/Users", filter='userName sw "u"', count="2")
+        assert (narrowed["totalResults"], len(narrowed["Resources"])) == (5, 2)
+        await directory.user("u6")
+        narrowed = await directory.ask("GET", "/Users", filter='userName sw "u"', count="2")
+        assert (narrowed["totalResults"], len(narrowed["Resources"])) == (6, 2), "a page costs a page"
 
 
 async def test_a_filter_looks_at_so_many_members_that_it_does_not_name(
