@@ -176,12 +176,10 @@ class Judge:
 
     # --- what is said
 
-    def answered(self, region: str, asked: Asked, told: Told, waited: float) -> None:
-        """A node answered a client, in this instant, after so many seconds."""
+    def answered(self, region: str, asked: Asked, told: Told) -> None:
+        """A node answered, in this instant."""
         origin, life = self._origins[region], self._lives[region]
         self._answers.answered(region, origin, life, self.holdings[region], asked, told, self._time.now)
-        if waited and told.status == 200 and asked.method == "GET":
-            self._note("a read was forced, and waited")
 
     def unanswered(self, region: str, asked: Asked) -> None:
         """A client was told nothing."""

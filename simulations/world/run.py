@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -169,14 +170,18 @@ class World:
     # --- clients
 
     def _client(self, number: int) -> Client:
-        return Client(number, self.plan.seed, self.plan.regions, self.ask, self._recorded, scope_of)
+        return Client(number, self.plan.seed, self.plan.regions, self._ask_for_client, self._recorded, scope_of)
 
     async def ask(self, region: str, asked: Asked) -> Told:
         """Ask a region's node. Raises: ConnectionLost."""
+        return await self.machines[region].ask(asked, partial(self.judge.answered, region, asked))
+
+    async def _ask_for_client(self, region: str, asked: Asked) -> Told:
         began = self.time.now
-        return await self.machines[region].ask(
-            asked, lambda told: self.judge.answered(region, asked, told, self.time.now - began)
-        )
+        told = await self.ask(region, asked)
+        if asked.method == "GET" and "causal-after" in asked.headers and told.status == 200 and self.time.now > began:
+            self.sometimes["a read was forced, and waited"] += 1
+        return told
 
     def _recorded(
         self, began: float, client: Client, operation: Operation, region: str, asked: Asked, told: Told | None

@@ -105,21 +105,26 @@ async def test_a_user_is_shown_with_the_groups_that_there_are_by_now(
         await check_views(served)
         with monkeypatch.context() as held_back:
             held_back.setattr(served.node.views, "step", lambda: False)
-            await directory.group("Guides", made["id"])
+            group = await directory.group("Guides", made["id"])
             async with trio.open_nursery() as nursery:
                 shown = list[Any]()
 
-                async def read() -> None:
-                    shown.append(await directory.ask("GET", f"/Users/{made['id']}"))
+                async def read(path: str, **query: Any) -> None:
+                    shown.append(await directory.ask("GET", path, **query))
 
-                nursery.start_soon(read)
+                nursery.start_soon(read, f"/Users/{made['id']}")
+                member = {"filter": f'groups.value eq "{group["id"]}"', "excludedAttributes": "groups"}
+                nursery.start_soon(partial(read, "/Users", **member))
                 await trio.sleep(0.2)
                 assert shown == []
                 plain = await directory.ask("GET", f"/Users/{made['id']}", excludedAttributes="groups")
                 assert plain["userName"] == "bjensen", "who does not ask for groups does not wait for them"
                 held_back.undo()
                 served.node.wake()
-        assert [one["display"] for one in shown[0]["groups"]] == ["Guides"]
+        [alone] = [one for one in shown if "userName" in one]
+        [listed] = [one for one in shown if "userName" not in one]
+        assert [one["display"] for one in alone["groups"]] == ["Guides"]
+        assert [one["id"] for one in listed["Resources"]] == [made["id"]]
 
 
 async def test_writes_at_once_that_name_no_state_all_count(workplace: Path) -> None:
@@ -284,6 +289,8 @@ def with_passwords(identity: str) -> list[dict[str, Any]]:
 async def test_passwords_are_refused_wherever_they_stand(workplace: Path) -> None:
     async with serving(workplace) as served:
         directory = Directory(served)
+        described = await directory.ask("GET", f"/Schemas/{USER}")
+        assert {"userName", "password"} & {one["name"] for one in described["attributes"]} == {"userName"}
         made = await directory.user("anna")
         before = served.dump()
         for operation in with_passwords(made["id"]):
@@ -382,6 +389,9 @@ async def test_resources_that_were_written_to_their_streams(workplace: Path) -> 
         await served.write("groups/kubernetes/sig-node", set={"displayName": "SIG Node"}, add={"members": ["José Ñ"]})
         [user] = (await directory.ask("GET", "/Users", filter='emails eq "j@x.example"'))["Resources"]
         assert user["id"] == "José Ñ"
+        await served.write("users/nameless", set={"title": "Guide"})
+        assert (await directory.ask("GET", "/Users"))["totalResults"] == 2
+        assert [row["key"] for row in (await served.read("/views/users-by-name"))["rows"]] == ["jose"]
         assert user.keys().isdisjoint({"active", "shoe size"})
         shown = [{name: value for name, value in one.items() if name != "primary"} for one in user["emails"]]
         assert sorted(shown, key=str) == [{"value": "j@x.example"}, {"value": "k@x.example"}]

@@ -144,6 +144,20 @@ async def test_a_filter_that_no_index_serves_is_answered_within_a_bound(
         assert (narrowed["totalResults"], len(narrowed["Resources"])) == (6, 2), "a page costs a page"
 
 
+@pytest.mark.parametrize("text", ['emails eq "all@x.example"', 'emails sw "all@"', 'emails co "all@"'])
+async def test_what_an_index_leaves_is_all_of_it_or_too_many(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setattr("node.directory.search.SCIM_EXAMINED_MAX", 5)
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        for number in range(5):
+            await directory.user(f"u{number}", emails=[{"value": "all@x.example"}])
+        assert len(await directory.names(text)) == 5
+        await directory.user("one-more", emails=[{"value": "all@x.example"}])
+        assert (await directory.names(text, expect=400))["scimType"] == "tooMany"
+
+
 async def test_a_filter_looks_at_so_many_members_that_it_does_not_name(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -296,6 +296,42 @@ def test_who_asked_for_what_had_arrived_is_not_refused() -> None:
     assert watch.checkers == ["liveness"]
 
 
+def read(document: dict[str, Any], status: int = 200, target: str = "/streams/s") -> list[str]:
+    """What is said of an answer where `s` is two events of one region."""
+    watch = Watch()
+    watch.commit("eu", happened(EU, 1, operations=((SET, "n", 1), (ADD, "m", ["a", "b"]))))
+    watch.commit("eu", happened(EU, 2, context={EU: 1}, operations=((REMOVE, "m", ["c"]),)))
+    watch.answered(Asked("GET", target, {}, b""), status, document)
+    return watch.checkers
+
+
+def test_a_read_is_what_the_model_says() -> None:
+    now = token("s", {EU: 2})
+    right = {"registers": {"n": 1}, "sets": {"m": ["a", "b"]}, "token": now}
+    assert read(right) == []
+    assert read({**right, "registers": {"n": 2}}) == ["reference"]
+    assert read({**right, "sets": {"m": ["a"]}}) == ["reference"]
+    assert read({**right, "token": token("s", {EU: 1})}) == ["token"]
+    assert read({**right, "sets": {}, "large_sets": {"m": {"count": 2}}}) == []
+    assert read({**right, "sets": {}, "large_sets": {"m": {"count": 3}}}) == ["reference"]
+    assert read({"token": now}, 404) == ["reference"]
+    assert read({}, 404, "/streams/nothing") == []
+    assert read({**right, "registers": {}}, target="/streams/s?set=m") == [], "pages are checked put together"
+
+
+def test_the_writes_that_lost_are_shown() -> None:
+    watch = Watch()
+    watch.commit("us", theirs := happened(US, 1, 4, operations=((SET, "n", 7),)))
+    watch.commit("eu", happened(EU, 1, 5), theirs)
+    now = {"registers": {"n": 1}, "sets": {}, "token": token("s", {EU: 1, US: 1})}
+    watch.answered(Asked("GET", "/streams/s?conflicts=true", {}, b""), 200,
+                   {**now, "conflicts": {"n": [{"value": 7, "dot": f"{US}.1"}]}})  # fmt: skip
+    assert watch.said == []
+    assert watch.noted["a register had two live writes"] == 1
+    watch.answered(Asked("GET", "/streams/s?conflicts=true", {}, b""), 200, {**now, "conflicts": {}})
+    assert watch.checkers == ["conflicts"]
+
+
 # --- the directory
 
 
@@ -331,6 +367,22 @@ def refuse(*arguments: object, **options: object) -> None:
 
 def said_of(plan: Plan) -> list[tuple[str, str, str]]:
     return [(one.checker, one.region, one.detail) for one in simulate(plan).violations]
+
+
+def test_what_a_run_met_is_counted() -> None:
+    forced = Operation(0.506, 0, "eu", "read", "s", after="session", wait=2.0)
+    outcome = simulate(replace(TWO, operations=(write(0.5, "us"), forced, replace(forced, at=2.0))))
+    assert outcome.violations == []
+    assert outcome.sometimes["a read was forced, and waited"] == 1, "the second had nothing to wait for"
+    assert outcome.sometimes["a forced read timed out"] == 0
+    hasty = replace(TWO, operations=(write(0.5, "us"), replace(forced, wait=0.001)))
+    outcome = simulate(hasty)
+    assert outcome.violations == []
+    assert outcome.sometimes["a read was forced, and waited"] == 0
+    assert outcome.sometimes["a forced read timed out"] == 1
+    assert outcome.sometimes["several writes shared one commit"] == 0
+    together = [replace(write(0.5, "us"), client=number) for number in range(12)]
+    assert simulate(replace(TWO, operations=tuple(together))).sometimes["several writes shared one commit"] > 0
 
 
 def test_a_region_that_takes_no_write(monkeypatch: pytest.MonkeyPatch) -> None:
