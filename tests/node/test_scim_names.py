@@ -58,6 +58,16 @@ async def test_a_create_that_is_repeated_creates_once(workplace: Path) -> None:
         assert len((await directory.ask("GET", "/Users"))["Resources"]) == 1
 
 
+async def test_a_create_that_is_repeated_where_its_resource_is_known_and_its_answer_is_not(workplace: Path) -> None:
+    body, key = {"schemas": [USER], "userName": "bjensen"}, {"idempotency-key": "k1"}
+    async with serving(workplace / "eu") as served:
+        made = await Directory(served).ask("POST", "/Users", body, 201, headers=key)
+    async with serving(workplace / "us", "us") as served:
+        await served.write(f"users/{made['id']}", set={"title": "Guide"})
+        refused = await Directory(served).ask("POST", "/Users", body, 409, headers=key)
+        assert "has created a resource before" in refused["detail"]
+
+
 async def test_a_write_that_leaves_the_name_alone_moves_no_claim(workplace: Path) -> None:
     async with serving(workplace) as served:
         directory = Directory(served)
