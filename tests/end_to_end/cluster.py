@@ -21,6 +21,8 @@ HOST = "127.0.0.1"
 REGIONS = ("us", "eu", "ap")
 ATOLL = (sys.executable, "-m", "node")
 ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 60
+"""How long what must come to be may take: a busy machine takes twenty seconds to start three nodes."""
 
 
 # Below the range from which the system gives ports to proxies and clients, so that none of those can take one that
@@ -71,7 +73,7 @@ class Cluster:
                 stdout=log, stderr=log, text=True, cwd=ROOT,
                 env=os.environ | ({"PYTHONPATH": str(self.modules)} if self.modules else {}),
             )  # fmt: skip
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE_S):
             while not await self.ready(region):
                 await trio.sleep(0.05)
 
@@ -102,7 +104,7 @@ class Cluster:
 
     async def settle(self) -> dict[str, Any]:
         """Wait until all heads are equal; those heads."""
-        with trio.fail_after(60):
+        with trio.fail_after(PATIENCE_S):
             while True:
                 heads = [(await self.status(region))["heads"] for region in REGIONS]
                 if heads[0] == heads[1] == heads[2]:

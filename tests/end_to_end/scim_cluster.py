@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import trio
 
-from tests.end_to_end.cluster import ATOLL, REGIONS, ROOT, Cluster
+from tests.end_to_end.cluster import ATOLL, PATIENCE_S, REGIONS, ROOT, Cluster
 from tests.scim import PATCH, SCIM
 
 
@@ -72,7 +72,7 @@ def run(*arguments: str) -> str:
 async def caught_up(cluster: Cluster, region: str) -> None:
     """Wait until every build of every view shows everything: what is verified at the end."""
     await cluster.settle()
-    with trio.fail_after(60):
+    with trio.fail_after(PATIENCE_S):
         while True:
             views = (await cluster.client.get(f"{cluster.urls[region]}/views")).json()["views"]
             if all(

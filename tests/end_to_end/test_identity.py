@@ -6,7 +6,7 @@ from pathlib import Path
 
 import trio
 
-from tests.end_to_end.cluster import REGIONS, Cluster, running
+from tests.end_to_end.cluster import PATIENCE_S, REGIONS, Cluster, running
 from tests.end_to_end.scim_cluster import agree, ask, done, patch, run, token_of
 from tests.scim import ENTERPRISE, GROUP, USER
 
@@ -126,7 +126,7 @@ async def test_a_partition_heals_and_nothing_that_lost_is_hidden(tmp_path: Path)
 
 async def linked(cluster: Cluster) -> None:
     """Wait until every region has reached each of its peers itself: who starts first finds the others not there yet."""
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE_S):
         for region in REGIONS:
             while not all(peer["reachable"] for peer in (await cluster.status(region))["peers"]):
                 await trio.sleep(0.05)

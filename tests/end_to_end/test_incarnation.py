@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import trio
 
-from tests.end_to_end.cluster import ATOLL, HOST, ROOT, Cluster, free_ports, running
+from tests.end_to_end.cluster import ATOLL, HOST, PATIENCE_S, ROOT, Cluster, free_ports, running
 
 
 async def write(cluster: Cluster, region: str, stream: str, value: Any) -> dict[str, Any]:
@@ -24,7 +24,7 @@ async def value(cluster: Cluster, region: str, stream: str) -> Any:
 
 
 async def until_value(cluster: Cluster, region: str, stream: str, expected: Any) -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE_S):
         while await value(cluster, region, stream) != expected:
             await trio.sleep(0.05)
 
@@ -71,7 +71,7 @@ async def test_a_rollback_without_peers_is_a_fork_named_on_both_sides(tmp_path: 
         await cluster.start("eu")
         forked = (await write(cluster, "eu", "s", "again"))["dot"]
         cluster.cut("eu", False)
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE_S):
             while not ((await cluster.status("eu"))["forks"] and (await cluster.status("us"))["forks"]):
                 await trio.sleep(0.05)
         [here], [there] = (await cluster.status("eu"))["forks"], (await cluster.status("us"))["forks"]
@@ -94,7 +94,7 @@ async def test_a_clone_goes_on_as_another_origin(tmp_path: Path) -> None:
         command += ["--peer", cluster.urls["us"], "--gossip-interval-ms", "200"]
         clone = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)  # noqa: ASYNC220  # it outlives the line
         try:
-            with trio.fail_after(20):
+            with trio.fail_after(PATIENCE_S):
                 while True:
                     try:
                         written = await cluster.client.post(f"http://{HOST}:{port}/streams/s", json={"set": {"n": 2}})
