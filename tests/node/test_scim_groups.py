@@ -52,6 +52,20 @@ async def test_a_group_of_groups(workplace: Path) -> None:
         assert "members" not in await directory.ask("GET", f"/Groups/{outer['id']}")
 
 
+async def test_a_put_of_a_group_undoes_only_what_its_author_had_seen(workplace: Path) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        anna, berta, cara = [(await directory.user(name))["id"] for name in ("anna", "berta", "cara")]
+        group = await directory.group("Guides", anna, berta)
+        path, token = f"/Groups/{group['id']}", group["meta"]["version"].removeprefix('W/"').rstrip('"')
+        await directory.patch(path, {"op": "add", "path": "members", "value": [{"value": cara}]})
+        wanted = {**group, "members": [{"value": anna}]}
+        shown = await directory.ask("PUT", path, wanted, headers={"causal-context": token})
+        assert sorted(one["value"] for one in shown["members"]) == sorted([anna, cara])
+        shown = await directory.ask("PUT", path, wanted)
+        assert [one["value"] for one in shown["members"]] == [anna]
+
+
 async def test_a_member_s_name_is_its_own_and_an_address_s_is_written(workplace: Path) -> None:
     """Okta sends the names of members along; what is called so elsewhere is kept."""
     async with serving(workplace) as served:

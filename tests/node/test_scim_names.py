@@ -121,3 +121,26 @@ async def test_a_claim_that_was_overtaken_is_cleared_by_who_takes_the_name_next(
         assert (await served.read(f"/streams/{stream}"))["sets"] == {"holders": [f"users/{second['id']}"]}
         assert await directory.names('userName eq "anna"') == ["anna"]
         await check_views(served)
+
+
+async def test_of_two_who_claim_a_name_the_earlier_has_it_and_the_other_is_listed(workplace: Path) -> None:
+    """As it is when two regions that were cut from each other gave it."""
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        stream = claim_stream("userName", "anna")
+        first = await directory.user("anna")
+        await served.write("users/0", set={"userName": "Anna"})
+        assert (await served.read("/conflicts?prefix=claims/"))["conflicts"] == [], "without a claim it has none"
+        await served.write(stream, add={"holders": ["users/0", "users/gone"]})
+        [listed] = (await served.read("/conflicts?prefix=claims/"))["conflicts"]
+        claim = listed["claim"]
+        assert (listed["stream"], claim["attribute"], claim["value"].lower()) == (stream, "userName", "anna")
+        assert claim["holds"]["stream"] == f"users/{first['id']}"
+        assert [one["stream"] for one in claim["waits"]] == ["users/0"]
+        assert await directory.names('userName eq "anna"') == ["anna"]
+        both = await directory.ask("GET", "/Users", filter='userName sw "ann"')
+        assert sorted(one["userName"] for one in both["Resources"]) == ["Anna", "anna"]
+        await directory.patch(f"/Users/{first['id']}", {"op": "replace", "path": "userName", "value": "berta"})
+        assert (await served.read("/conflicts?prefix=claims/"))["conflicts"] == []
+        assert await directory.names('userName eq "anna"') == ["Anna"]
+        await check_views(served)
