@@ -177,6 +177,7 @@ def test_a_kill_before_the_commit_loses_what_nobody_was_told_of() -> None:
     assert outcome.violations == []
     assert outcome.sometimes["a process died before its commit"] == 1
     assert outcome.sometimes["a client got no answer to a write that was not made"] == 1
+    assert outcome.sometimes["a request was asked again and answered as before"] == 0
     assert [answer.status for answer in outcome.history.answers] == [0, 201]
 
 
@@ -186,6 +187,7 @@ def test_a_kill_after_the_commit_loses_only_the_answer_and_a_retry_gets_it() -> 
     outcome = simulate(one)
     assert outcome.violations == []
     assert outcome.sometimes["a process died after its commit, before its answer"] == 1
+    assert outcome.sometimes["a request was asked again and answered as before"] == 1
     written = [event for commit in outcome.history.commits for event in commit.events if event.stream == "s"]
     assert len(written) == 1
 
