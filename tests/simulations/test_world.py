@@ -18,7 +18,7 @@ from replication.replica import Replica
 from replication.verify import verify
 from simulations.draws import generator, uniform, uniforms
 from simulations.plans.drawing import Recipe, region_names
-from simulations.plans.plan import Fault, Link, Operation, Plan
+from simulations.plans.plan import Fault, Link, Operation, Plan, Point
 from simulations.world.disk import META_PAGES, PAGE_BYTES, tear
 from simulations.world.guard import PastASeam, guarded
 from simulations.world.run import simulate
@@ -177,7 +177,6 @@ def test_a_kill_before_the_commit_loses_what_nobody_was_told_of() -> None:
     assert outcome.violations == []
     assert outcome.sometimes["a process died before its commit"] == 1
     assert outcome.sometimes["a client got no answer to a write that was not made"] == 1
-    assert outcome.sometimes["a request was asked again and answered as before"] == 0
     assert [answer.status for answer in outcome.history.answers] == [0, 201]
 
 
@@ -187,9 +186,17 @@ def test_a_kill_after_the_commit_loses_only_the_answer_and_a_retry_gets_it() -> 
     outcome = simulate(one)
     assert outcome.violations == []
     assert outcome.sometimes["a process died after its commit, before its answer"] == 1
-    assert outcome.sometimes["a request was asked again and answered as before"] == 1
     written = [event for commit in outcome.history.commits for event in commit.events if event.stream == "s"]
     assert len(written) == 1
+
+
+@pytest.mark.parametrize(("point", "kept"), [("before", False), ("after", True)])
+def test_a_write_that_is_not_asked_again_is_there_or_not_as_its_commit_was(point: Point, kept: bool) -> None:
+    faults = (Fault(0.5, "kill", 0.2, "eu", point=point),)
+    outcome = simulate(replace(TWO, operations=(write(0.6, "eu"),), faults=faults))
+    assert outcome.violations == []
+    assert [answer.status for answer in outcome.history.answers] == [0]
+    assert bool(outcome.answers.get("s", {}).get("registers")) == kept
 
 
 def test_a_restored_backup_goes_on_under_another_name() -> None:
