@@ -39,7 +39,7 @@ class Transport(Protocol):
         """
 
     async def ask(self, url: str, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
-        """Post to a peer's interface; the status and body of its answer.
+        """Post to a peer's interface; the status and body of its answer. Headers are as a request of ours has them.
 
         Raises: Unreachable, where none came.
         """

@@ -50,7 +50,8 @@ class HttpTransport:
         """Post to a peer's interface; the status and body of its answer. Raises: Unreachable."""
         try:
             target = httpx.URL(url.rstrip("/") + path)
-            request = httpx.Request("POST", target, headers=dict(headers), content=body, extensions=EXTENSIONS)
+            encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+            request = httpx.Request("POST", target, headers=encoded, content=body, extensions=EXTENSIONS)
             response = await self._wire.handle_async_request(request)
             try:
                 return response.status_code, await _bytes(response)

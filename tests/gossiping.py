@@ -16,6 +16,7 @@ from node.service import Node, run_node
 from replication import messages
 from replication.command import Command, Draft, Written
 from replication.queries import resolve_stream
+from simulations.world.fidelity import Asked, DirectDoor
 from tests.helpers import operations
 from tests.serving import TestClock
 
@@ -32,6 +33,8 @@ class Network:
     calls: list[tuple[str, str, str]] = field(default_factory=list)
     lost: int = 0
     answers_lost: bool = False
+    silent: bool = False
+    """Nobody gossips; what is asked of a peer is answered."""
 
     def link(self, caller: str) -> "Link":
         return Link(self, caller)
@@ -46,7 +49,7 @@ class Link:
 
     async def call(self, url: str, message: bytes, sent: Callable[[], None] | None = None) -> bytes:
         await trio.lowlevel.checkpoint()
-        if (self.caller, url) in self.network.cut or url not in self.network.nodes:
+        if self.network.silent or (self.caller, url) in self.network.cut or url not in self.network.nodes:
             self.network.lost += 1
             raise Unreachable("cut")
         kind = type(messages.decode(message, "atoll").message).__name__
@@ -60,7 +63,13 @@ class Link:
         return answer
 
     async def ask(self, url: str, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
-        raise Unreachable("no route")
+        await trio.lowlevel.checkpoint()
+        if (self.caller, url) in self.network.cut or url not in self.network.nodes:
+            raise Unreachable("cut")
+        told = await DirectDoor(self.network.nodes[url]).ask(Asked("POST", path, headers, body))
+        if self.network.answers_lost:
+            raise Unreachable("the answer was lost")
+        return told.status, told.body
 
 
 @dataclass

@@ -13,6 +13,7 @@ from typing import Any
 import trio
 from scim2_models import (
     ConflictException,
+    NotFoundException,
     PreconditionFailedException,
     Resource,
     ResourceType,
@@ -39,6 +40,7 @@ from node.views.query import BEGINNING, page
 from node.views.state import moved_to, state_of
 from node.views.view import State
 from node.views.views import ViewBuilding
+from replication import tables
 from replication.command import Command, Draft, Written
 from replication.errors import ConditionFailed, Refused, UnknownStream
 from replication.queries import contains, resolve_past
@@ -156,9 +158,9 @@ class DirectoryStorage(AsyncScimStorage):
             draft = Draft(stream, operations)
         try:
             await self._write(stream, kind, [draft], absent=(stream,))
-        except ConditionFailed:
+            return await self._shown(kind, identity)
+        except (ConditionFailed, NotFoundException):
             raise ConflictException(detail="this request has created a resource before, which is gone") from None
-        return await self._shown(kind, identity)
 
     async def _fields(self, resource: Resource[Any], kind: str) -> Fields:
         return await aside(self.large, lambda: to_fields(resource.model_dump(), kind))
@@ -286,7 +288,11 @@ class DirectoryStorage(AsyncScimStorage):
             claims: list[Draft] = []
             if kind == USER:
                 with self.node.replica.read() as snapshot:
-                    self._claim(snapshot, stream, drafts, claims, states)
+                    try:
+                        self._claim(snapshot, stream, drafts, claims, states)
+                    except UniquenessException:
+                        if not self._is_known(snapshot):
+                            raise
             home = home_of(self.node.configuration.home_regions, states)
             if home not in (None, self.node.configuration.region):
                 if await self._write_at_home(str(home), (*drafts, *claims), states, absent):
@@ -327,10 +333,17 @@ class DirectoryStorage(AsyncScimStorage):
                 expect.setdefault(draft.stream, draft.context)
         with refusals():
             try:
-                await write_at_home(self.node, home, drafts, expect, self.asking.actor, self.asking.wait_s)
+                await write_at_home(
+                    self.node, home, drafts, expect, self.asking.actor, self._named(), self.asking.wait_s
+                )
             except Moved:
                 return False
         return True
+
+    def _is_known(self, snapshot: Snapshot) -> bool:
+        """Whether the request was carried out before: then it is answered as it was, whoever has the name by now."""
+        named = self._named()
+        return named is not None and snapshot.request(tables.request_key(self.asking.actor, named[0])) is not None
 
     def _named(self) -> tuple[str, bytes] | None:
         """The request's key; each operation of a bulk request has its own."""

@@ -76,6 +76,7 @@ WRITE_HEADERS = {
     "If-None-Match": "*: the stream does not exist",
     "Causal-Context": "The token that the author had read: what the write may supersede",
     "Idempotency-Key": "A name for this request: asked again, it is answered the same and done once",
+    "Idempotency-Fingerprint": "What tells this request from another under its key [a hash of it], in hexadecimal",
     "Atoll-Actor": "Who writes [anonymous]",
 }
 WAIT_HEADERS = {

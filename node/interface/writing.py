@@ -13,7 +13,7 @@ from node.interface.reply import Reply
 from node.interface.request import Request
 from replication import tables
 from replication.command import Command, Written, WrittenEvent
-from replication.errors import Refused
+from replication.errors import Invalid, Refused
 from replication.event import FINGERPRINT_BYTES
 from replication.limits import ACTOR_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX
 from replication.tokens import format_token
@@ -32,12 +32,15 @@ def actor_of(request: Request) -> str:
 def named(request: Request, body: bytes) -> tuple[str, bytes] | None:
     """The request's idempotency key and its fingerprint: what tells it from another under the same key.
 
+    A node that asks on behalf of its own client states the fingerprint of what that client asked.
     Raises: Invalid.
     """
     key = request.headers.get("idempotency-key")
     if key is None:
         return None
-    return check_text(key, "Idempotency-Key", IDEMPOTENCY_KEY_BYTES_MAX), _fingerprint(request, body)
+    stated = request.headers.get("idempotency-fingerprint")
+    fingerprint = _fingerprint(request, body) if stated is None else _stated(stated)
+    return check_text(key, "Idempotency-Key", IDEMPOTENCY_KEY_BYTES_MAX), fingerprint
 
 
 async def perform(request: Request, command: Command, size: int, wait: Callable[[], Awaitable[None]]) -> Written:
@@ -65,6 +68,16 @@ async def perform(request: Request, command: Command, size: int, wait: Callable[
 def _known(request: Request, actor: str, key: str) -> bool:
     with request.node.replica.read() as snapshot:
         return snapshot.request(tables.request_key(actor, key)) is not None
+
+
+def _stated(text: str) -> bytes:
+    try:
+        fingerprint = bytes.fromhex(text)
+    except ValueError:
+        fingerprint = b""
+    if len(fingerprint) != FINGERPRINT_BYTES:
+        raise Invalid("Idempotency-Fingerprint", f"must be {FINGERPRINT_BYTES} bytes in hexadecimal")
+    return fingerprint
 
 
 def _fingerprint(request: Request, body: bytes) -> bytes:

@@ -58,6 +58,22 @@ async def test_a_create_that_is_repeated_creates_once(workplace: Path) -> None:
         assert len((await directory.ask("GET", "/Users"))["Resources"]) == 1
 
 
+async def test_a_request_that_is_repeated_is_answered_as_before_whoever_has_the_name_by_now(workplace: Path) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        body, key = {"schemas": [USER], "userName": "anna"}, {"idempotency-key": "k"}
+        first = await directory.ask("POST", "/Users", body, 201, headers=key)
+        await directory.patch(f"/Users/{first['id']}", {"op": "replace", "path": "userName", "value": "berta"})
+        second = await directory.user("anna")
+        again = await directory.ask("POST", "/Users", body, 201, headers=key)
+        assert (again["id"], again["userName"]) == (first["id"], "berta")
+        await directory.ask("POST", "/Users", body, 409, headers={"idempotency-key": "another"})
+        await directory.ask("DELETE", f"/Users/{first['id']}", expect=204)
+        gone = await directory.ask("POST", "/Users", body, 409, headers=key)
+        assert "has created a resource before, which is gone" in gone["detail"]
+        assert [one["id"] for one in (await directory.ask("GET", "/Users"))["Resources"]] == [second["id"]]
+
+
 async def test_a_create_that_is_repeated_where_its_resource_is_known_and_its_answer_is_not(workplace: Path) -> None:
     body, key = {"schemas": [USER], "userName": "bjensen"}, {"idempotency-key": "k1"}
     async with serving(workplace / "eu") as served:
