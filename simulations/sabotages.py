@@ -326,6 +326,10 @@ def _latest_claim_holds() -> list[Replacement]:
     return [(node.directory.search, "ranked", latest)]
 
 
+def _home_not_asked() -> list[Replacement]:
+    return [(node.directory.storage, "home_of", lambda homes, names: None)]
+
+
 def _views_keep_what_is_gone() -> list[Replacement]:
     return [
         (Index, "remove", lambda index, build, entries: None),
@@ -399,6 +403,7 @@ SABOTAGES: dict[str, Sabotage] = {
     "conflicts-hidden": Sabotage("the writes that lost are not shown", _conflicts_hidden),
     "claims-unchecked": Sabotage("a name is given to whoever asks", _claims_unchecked, "directory"),
     "latest-claim-holds": Sabotage("of two who claim a name, the later one has it", _latest_claim_holds, "directory"),
+    "home-not-asked": Sabotage("a name is given without asking its home", _home_not_asked, "directory"),
     "views-keep-what-is-gone": Sabotage("a view shows what it once held", _views_keep_what_is_gone, "directory"),
     "views-not-caught-up": Sabotage(
         "a view is asked before it shows what it is to", _views_not_caught_up, "directory"

@@ -144,6 +144,7 @@ class Shrinking:
                 plan,
                 regions=tuple(one for one in plan.regions if one != region),
                 links=tuple(one for one in plan.links if region not in (one.left, one.right)),
+                home="" if region == plan.home else plan.home,
                 operations=tuple(one for one in plan.operations if region not in (one.region, one.again)),
                 faults=tuple(replace(one, side=tuple(name for name in one.side if name != region)) for one in faults),
             )

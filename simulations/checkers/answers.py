@@ -117,7 +117,8 @@ class Answers:
                 continue
             self._told[event.chain] = life
             self._check_state(region, birth, shown)
-            self._check_conditions(region, origin, holding, birth, asked)
+            if "idempotency-fingerprint" not in asked.headers:  # asked again for a client, it may name another state
+                self._check_conditions(region, origin, holding, birth, asked)
 
     def _check_state(self, region: str, birth: Birth, shown: dict[str, Any]) -> None:
         event = birth.event

@@ -80,13 +80,20 @@ class Directory:
 class Directories:
     """Watches what regions write to, and answer of, their directories."""
 
-    def __init__(self, resolutions: Resolutions, say: Say, note: Note) -> None:
+    def __init__(self, resolutions: Resolutions, say: Say, note: Note, home: str) -> None:
+        """`home` is the region that gives names, where one does."""
         self._resolutions = resolutions
         self._say = say
         self._note = note
+        self._home = home
 
     def of(self, holding: Holding) -> Directory:
         return Directory(holding, self._resolutions)
+
+    def regressed(self, region: str) -> None:
+        """An older disk is in place there: what a home has given since then, it does not know any more."""
+        if region == self._home:
+            self._home = ""
 
     def written(self, region: str, holding: Holding, transaction: Sequence[Happened]) -> None:
         """A region wrote a transaction: whoever claims a name in it is the only one there."""
@@ -143,3 +150,5 @@ class Directories:
                 self._say("claims", region, f"{name!r} is listed for {contested.get(name)}; {claims} claim it")
             if len(claims) > 1:
                 self._note("two regions gave a name at once")
+                if self._home:
+                    self._say("claims", region, f"{name!r} is claimed by {claims}, and one region gives names")

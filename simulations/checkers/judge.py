@@ -39,6 +39,7 @@ class Judge:
         time: VirtualTime,
         history: History,
         sometimes: Counter[str],
+        home: str,
     ) -> None:
         self.violations: list[Violation] = []
         self.sometimes = sometimes
@@ -49,7 +50,7 @@ class Judge:
         self._history = history
         self._arrivals = Arrivals(self.say, self._note)
         self._resolutions = Resolutions()
-        self.directories = Directories(self._resolutions, self.say, self._note)
+        self.directories = Directories(self._resolutions, self.say, self._note, home)
         self._arrivals.written.append(self.directories.written)
         self._answers = Answers(self._arrivals, self._resolutions, self.directories, self.say, self._note)
         self._known: dict[bytes, Happened] = {}
@@ -105,6 +106,7 @@ class Judge:
         before, holding = self.holdings[region], Holding()
         self.holdings[region] = holding
         self._answers.regressed(self._origins[region])
+        self.directories.regressed(region)
         found = self._read_new(region, holding, heads, snapshot)
         # A commit that no life told of may be on it, too, as its last: it is told of next, as on any other disk.
         for event in takewhile(lambda event: event.chain in self._arrivals.births, found):

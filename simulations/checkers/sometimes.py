@@ -41,6 +41,8 @@ _OF_DIRECTORIES = (
     "a name was refused: it was taken",
     "two regions gave a name at once",
     "a view was forced to a token",
+    "a name was given by its home, for another region",
+    "a home's answer was lost",
 )
 
 

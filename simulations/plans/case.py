@@ -32,7 +32,7 @@ def check(plan: Plan) -> None:
             raise BadArguments(f"region {region!r} must be of a-z, 0-9 and '-', 1 to 32 long")
     if len(set(plan.regions)) != len(plan.regions):
         raise BadArguments("a region comes twice")
-    named = {name for link in plan.links for name in (link.left, link.right)}
+    named = {name for link in plan.links for name in (link.left, link.right)} | ({plan.home} if plan.home else set())
     named |= {name for fault in plan.faults for name in (fault.region, fault.other, *fault.side) if name}
     named |= {name for operation in plan.operations for name in (operation.region, operation.again) if name}
     for name in sorted(named - set(plan.regions)):

@@ -15,6 +15,8 @@ MESSAGE_BYTES = (512, 4096, MESSAGE_TARGET_BYTES)
 ACROSS = 0.3
 DELAYS_MS = (40, 100, 160, 250)
 GOSSIP_INTERVALS_MS = (1_000, 2_000, 4_000)
+HOMES = 0.4
+"""In how many directories one region gives all names."""
 
 
 def region_names(count: int) -> tuple[str, ...]:
@@ -40,6 +42,11 @@ def draw_links(seed: int, regions: tuple[str, ...]) -> tuple[Link, ...]:
         if frozenset((left, right)) in pairs:
             drawn.append(Link(left, right, delay))
     return tuple(drawn)
+
+
+def draw_home(seed: int, regions: tuple[str, ...]) -> str:
+    draw = generator(seed, "home")
+    return draw.choice(regions) if draw.random() < HOMES else ""
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,7 @@ class Recipe:
             links=links,
             message_bytes=MESSAGE_TARGET_BYTES if self.given else generator(seed, "message").choice(MESSAGE_BYTES),
             gossip_interval_ms=generator(seed, "interval").choice(GOSSIP_INTERVALS_MS),
+            home=draw_home(seed, self.regions) if self.workload == "directory" else "",
             sabotage=self.sabotage,
             faults=(*self.faults, *drawn),
             operations=operations,

@@ -87,6 +87,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     links: tuple[Link, ...]
     message_bytes: Annotated[int, Meta(ge=1, le=MESSAGE_TARGET_BYTES)] = MESSAGE_TARGET_BYTES
     gossip_interval_ms: Annotated[int, Meta(ge=10, le=60_000)] = 1_000
+    home: str = ""
+    """The region that gives names; empty: each gives its own."""
     sabotage: str = ""
     faults: tuple[Fault, ...] = ()
     operations: tuple[Operation, ...] = ()

@@ -38,8 +38,13 @@ class Told(NamedTuple):
     body: bytes
 
 
+ADDED = ("host", "content-length")
+"""Headers that httpx adds of its own."""
+
 Exchange = Callable[[str, bytes], Awaitable[bytes]]
 """Carries a message to a region's node, and its answer back. Raises: Unreachable."""
+Asking = Callable[[str, Asked], Awaitable[Told]]
+"""Carries a request to a region's node, and its answer back. Raises: Unreachable."""
 
 
 class Door(Protocol):
@@ -53,9 +58,9 @@ def open_door(fidelity: str, node: Node) -> Door:
     return HttpDoor(node) if fidelity == "http" else DirectDoor(node)
 
 
-def make_transport(fidelity: str, exchange: Exchange) -> Transport:
+def make_transport(fidelity: str, exchange: Exchange, ask: Asking) -> Transport:
     """A node's way to its peers."""
-    return HttpTransport(Wire(exchange)) if fidelity == "http" else DirectTransport(exchange)
+    return HttpTransport(Wire(exchange, ask)) if fidelity == "http" else DirectTransport(exchange, ask)
 
 
 def region_of_url(url: str) -> str:
@@ -88,8 +93,9 @@ async def _chunks(body: bytes) -> AsyncIterator[bytes]:
 class DirectTransport:
     """Hands messages to the network as they are."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, ask: Asking) -> None:
         self._exchange = exchange
+        self._ask = ask
 
     async def call(self, url: str, message: bytes, sent: Callable[[], None] | None = None) -> bytes:
         if sent is not None:
@@ -97,7 +103,8 @@ class DirectTransport:
         return await self._exchange(region_of_url(url), message)
 
     async def ask(self, url: str, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
-        raise Unreachable("simulated peers are asked to exchange, and nothing else")
+        told = await self._ask(region_of_url(url), Asked("POST", path, headers, body))
+        return told.status, told.body
 
 
 class HttpDoor:
@@ -122,14 +129,19 @@ class HttpDoor:
 class Wire(httpx.AsyncBaseTransport):
     """Carries a node's own httpx requests over the simulated network."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, ask: Asking) -> None:
         self._exchange = exchange
+        self._ask = ask
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         message = await request.aread()
         if "trace" in request.extensions:
             await request.extensions["trace"](SENT, {})
         try:
+            if request.url.path != "/gossip":
+                headers = {name: value for name, value in request.headers.items() if name not in ADDED}
+                told = await self._ask(request.url.host, Asked("POST", request.url.path, headers, message))
+                return httpx.Response(told.status, stream=httpx.ByteStream(told.body))
             answer = await self._exchange(request.url.host, message)
         except Unreachable as error:
             raise httpx.ReadTimeout(str(error), request=request) from None

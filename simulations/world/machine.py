@@ -102,7 +102,7 @@ class Machine:
     async def _live(self) -> None:
         network, region = self._network, self.region
         entropy = InstantRandom(network.seed, network.time, region, self._lives)
-        transport = make_transport(self._fidelity, self._exchange)
+        transport = make_transport(self._fidelity, self._exchange, self._ask_peer)
         async with trio.open_nursery() as outer:
             disk = SimulatedDisk(self.condition, self._draw, outer, self.clock.now_ms, self._committed, self._crash)
             try:
@@ -125,6 +125,9 @@ class Machine:
 
     async def _exchange(self, peer: str, message: bytes) -> bytes:
         return await self._network.exchange(self.region, peer, message)
+
+    async def _ask_peer(self, peer: str, asked: Asked) -> Told:
+        return await self._network.ask(self.region, peer, asked)
 
     def _committed(self, clock_ms: int) -> None:
         assert self.process is not None

@@ -6,10 +6,11 @@ life: at once where there is no route, after a while where an answer never comes
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import trio
 
@@ -17,6 +18,7 @@ from node.limits import PEER_ANSWER_S, PEER_CONNECT_S
 from node.seams import Unreachable
 from simulations.draws import uniform, uniforms
 from simulations.history import History, Message
+from simulations.world.fidelity import Asked, Told
 from simulations.world.virtual_time import VirtualTime
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 BYTES_A_SECOND = 4_000_000
 JITTER = 0.2
 REFUSED_S = 0.5
+
+T = TypeVar("T")
 
 
 class Watch(Protocol):
@@ -35,6 +39,9 @@ class Watch(Protocol):
 
     def heard(self, region: str, said: Mapping[str, int]) -> None:
         """A node took in a message whole, whose sender held this when it was sent."""
+
+    def answered(self, region: str, asked: Asked, told: Told) -> None:
+        """A node answered, in this instant."""
 
 
 class ConnectionLost(Exception):
@@ -77,19 +84,55 @@ class Network:
 
     async def exchange(self, caller: str, callee: str, message: bytes) -> bytes:
         """Carry a message to a peer, and its answer back. Raises: Unreachable."""
-        fenced = self.machines[caller].process
-        answer: bytes | None = None
-        with trio.move_on_after(PEER_ANSWER_S):
-            answer = await self._exchange(caller, callee, message)
+        answer = await self._in_time(caller, self._exchange(caller, callee, message))
         outcome = f"{len(answer)} bytes" if answer is not None else "no answer"
         self.history.exchanged(self.time.now, caller, callee, outcome)
-        if answer is None or self.machines[caller].process is not fenced:
+        if answer is None:
             raise Unreachable("no answer in time")
         return answer
 
+    async def ask(self, caller: str, callee: str, asked: Asked) -> Told:
+        """Carry a request of a node's to a peer's interface, and its answer back. Raises: Unreachable."""
+        told = await self._in_time(caller, self._ask(caller, callee, asked))
+        self.history.exchanged(self.time.now, caller, callee, str(told.status) if told is not None else "no answer")
+        if told is None:
+            raise Unreachable("no answer in time")
+        return told
+
+    async def _in_time(self, caller: str, carrying: Awaitable[T | None]) -> T | None:
+        """What comes back while the caller waits for it, and lives."""
+        process, answer = self.machines[caller].process, None
+        with trio.move_on_after(PEER_ANSWER_S):
+            answer = await carrying
+        return answer if self.machines[caller].process is process else None
+
+    async def _ask(self, caller: str, callee: str, asked: Asked) -> Told | None:
+        """As of a message, but that TCP mends what is damaged and takes away what comes twice."""
+        if await self._no_route(caller, callee):
+            return None
+        if await self._transit(caller, callee, asked.body, "request") is None:
+            await self._give_up(caller, callee)
+            return None
+        try:
+            told = await self.machines[callee].ask(asked, partial(self.watch.answered, callee, asked))
+        except ConnectionLost:
+            await trio.sleep(REFUSED_S * self._draw(caller, callee, "refused"))
+            return None
+        if await self._transit(callee, caller, told.body, "reply") is None:
+            self.seen["a home's answer was lost"] += 1
+            await self._give_up(caller, callee)
+            return None
+        self.seen["a name was given by its home, for another region"] += told.status == 201
+        return told
+
+    async def _no_route(self, caller: str, callee: str) -> bool:
+        if not self.between(caller, callee).cut:
+            return False
+        await trio.sleep(PEER_CONNECT_S * self._draw(caller, callee, "no route"))
+        return True
+
     async def _exchange(self, caller: str, callee: str, message: bytes) -> bytes | None:
-        if self.between(caller, callee).cut:
-            await trio.sleep(PEER_CONNECT_S * self._draw(caller, callee, "no route"))
+        if await self._no_route(caller, callee):
             return None
         said = self.watch.message(caller, len(message))
         data = await self._transit(caller, callee, message, "message")
@@ -130,7 +173,7 @@ class Network:
         delay = self.delays[frozenset((caller, callee))] * troubles.slowness * (1 + JITTER * jitter)
         delay += troubles.reordering_s * overtaking + len(data) / BYTES_A_SECOND * troubles.slowness
         lost = bool(troubles.cut) or loss < troubles.loss
-        if damage < troubles.damage:
+        if damage < troubles.damage and kind in ("message", "answer"):
             data = self._damaged(data, int(place * len(data)))
         if kind == "message" and twice < troubles.duplicates:
             self.nursery.start_soon(self._deliver_late, caller, callee, delay * (1 + 20 * late), data)

@@ -17,6 +17,7 @@ from typing import Any
 import trio
 
 from node.configuration import configure
+from node.directory.names import CLAIMS
 from node.errors import first_of
 from replication.tokens import scope_of
 from replication.verify import verify
@@ -87,7 +88,7 @@ class World:
         plan = self.plan
         delays = {frozenset((link.left, link.right)): link.delay_ms / 1000 for link in plan.links}
         clocks: dict[str, MachineClock] = {region: MachineClock(self.time) for region in plan.regions}
-        self.judge = Judge(plan.regions, delays.keys(), self.time, self.history, self.sometimes)
+        self.judge = Judge(plan.regions, delays.keys(), self.time, self.history, self.sometimes, plan.home)
         network = Network(plan.seed, self.time, self.history, delays, nursery, self.judge, seen=self.sometimes)
         for region in plan.regions:
             peers = tuple(other for other in plan.regions if frozenset((region, other)) in delays and other != region)
@@ -100,6 +101,7 @@ class World:
                     "map_bytes": MAP_BYTES,
                     "message_bytes": plan.message_bytes,
                     "gossip_interval_ms": plan.gossip_interval_ms,
+                    "homes": [f"{CLAIMS}userName/={plan.home}"] if plan.home else [],
                 }
             )
             self.machines[region] = Machine(configuration, network, clocks[region], self.fidelity, self.judge)

@@ -60,13 +60,13 @@ def happened(
 class Watch:
     """The checkers of two regions, without a world around them."""
 
-    def __init__(self) -> None:
+    def __init__(self, home: str = "") -> None:
         self.said: list[Said] = []
         self.noted: Counter[str] = Counter()
         self.holdings = {"eu": Holding(), "us": Holding()}
         self._resolutions = Resolutions()
         self._arrivals = Arrivals(self._say, self._note)
-        self.directories = Directories(self._resolutions, self._say, self._note)
+        self.directories = Directories(self._resolutions, self._say, self._note, home)
         self._answers = Answers(self._arrivals, self._resolutions, self.directories, self._say, self._note)
 
     def _say(self, checker: str, region: str, detail: str, *events: Happened) -> None:
@@ -352,6 +352,24 @@ def test_who_else_claims_a_name_is_listed() -> None:
         watch.said.clear()
         watch.directories.check_end("eu", watch.holdings["eu"], rows, holds, contested)
         assert watch.checkers == ["claims"]
+
+
+@pytest.mark.parametrize(
+    ("home", "regressed", "said"),
+    [("", "", []), ("us", "", ["claims"]), ("us", "us", []), ("us", "eu", ["claims"])],
+)
+def test_a_name_is_claimed_once_where_one_region_gives_names(home: str, regressed: str, said: list[str]) -> None:
+    watch = Watch(home)
+    stream = claim_stream("userName", "anna")
+    for number, holder in ((1, "users/1"), (3, "users/2")):
+        watch.commit("eu", happened(EU, number, stream=holder, operations=((SET, "userName", "anna"),)))
+        watch.commit("eu", happened(EU, number + 1, stream=stream, operations=((ADD, "holders", [holder]),)))
+    watch.said.clear()
+    watch.directories.regressed(regressed)
+    rows = {"users-by-name": [("anna", "users/1"), ("anna", "users/2")], "groups-of": []}
+    both = {"anna": ["users/1", "users/2"]}
+    watch.directories.check_end("eu", watch.holdings["eu"], rows, {"anna": ["users/1"]}, both)
+    assert watch.checkers == said
 
 
 # --- a whole run, with a node that is wrong

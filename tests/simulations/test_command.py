@@ -142,6 +142,7 @@ def test_what_makes_no_sense_ends_with_two(
     [
         (lambda plan: plan | {"regions": ["eu", "EU"]}, "region 'EU'"),
         (lambda plan: plan | {"regions": ["eu", "eu"]}, "a region comes twice"),
+        (lambda plan: plan | {"home": "mars"}, "'mars' is not one of the plan's regions"),
         (lambda plan: plan | {"links": []}, "the links do not connect all regions"),
         (lambda plan: plan | {"format": 9}, "is not a plan"),
         (lambda plan: plan | {"colour": 1}, "is not a plan: Object contains unknown field `colour`"),
