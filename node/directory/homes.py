@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
-from scim2_models import ConflictException
+from scim2_models import ConflictException, InvalidValueException
 
 from crdt.version_vector import VersionVector, join
 from node.directory.names import CLAIMS
@@ -32,12 +32,17 @@ class Moved(Exception):
 
 
 def home_of(homes: Mapping[str, str], names: Iterable[str]) -> str | None:
-    """The home region of claims, by the longest prefix that has one."""
-    for name in names:
-        for prefix in reversed(ancestors(name)):
-            if prefix in homes:
-                return homes[prefix]
-    return None
+    """The home region of claims, each told by the longest prefix that has one.
+
+    Raises: InvalidValueException, where they have more than one: no region could give them all.
+    """
+    prefixes = (next((one for one in reversed(ancestors(name)) if one in homes), None) for name in names)
+    found = sorted({homes[prefix] for prefix in prefixes if prefix is not None})
+    if len(found) > 1:
+        raise InvalidValueException(
+            detail=f"these values are given by regions of their own, {' and '.join(found)}: set one, then the other"
+        )
+    return found[0] if found else None
 
 
 class _Event(msgspec.Struct):

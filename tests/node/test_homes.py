@@ -21,9 +21,10 @@ HOME: dict[str, Any] = {"homes": ["claims/userName/=eu"]}
 
 
 @asynccontextmanager
-async def regions(world: World) -> AsyncIterator[tuple[Node, Node]]:
+async def regions(world: World, **options: Any) -> AsyncIterator[tuple[Node, Node]]:
     """A home, and a region that asks it."""
-    async with world.node("eu", "us", **HOME) as eu, world.node("us", "eu", **HOME) as us:
+    options = options or HOME
+    async with world.node("eu", "us", **options) as eu, world.node("us", "eu", **options) as us:
         await until(lambda: all(peer.origin for node in (eu, us) for peer in node.gossip.peers))
         yield eu, us
 
@@ -77,6 +78,21 @@ async def test_another_request_under_a_key_that_only_its_home_knows_is_refused(w
         refused = await ask(us, "POST", "/Users", user("berta"), 422, idempotency_key="k")
         assert "used for another request" in refused["detail"]
         world.network.silent = False
+
+
+async def test_values_of_two_homes_are_set_one_after_the_other(world: World) -> None:
+    homes: dict[str, Any] = {
+        "homes": ["claims/userName/=eu", "claims/externalId/=us", "claims/=ap"], "unique_external_ids": True
+    }  # fmt: skip
+    async with regions(world, **homes) as (eu, us):
+        for node in (eu, us):
+            refused = await ask(node, "POST", "/Users", {**user("anna"), "externalId": "7"}, 400)
+            assert (refused["scimType"], "eu and us" in refused["detail"]) == ("invalidValue", True)
+        made = await ask(us, "POST", "/Users", user("anna"))
+        change = {"schemas": [PATCH], "Operations": [{"op": "replace", "path": "externalId", "value": "7"}]}
+        await until(lambda: same(eu, us))
+        await ask(eu, "PATCH", f"/Users/{made['id']}", change, 204)
+        assert (await ask(us, "GET", f"/Users/{made['id']}", expect=200))["externalId"] == "7"
 
 
 @pytest.mark.parametrize("free", [True, False])
