@@ -110,13 +110,13 @@ class Chaos:
         if fault.kind == "disk-full":
             condition.full += 1
         else:
-            condition.slowness *= fault.amount
+            condition.slowness += fault.amount - 1  # a product of several would be minutes a commit
 
         def undo() -> None:
             if fault.kind == "disk-full":
                 condition.full -= 1
             else:
-                condition.slowness /= fault.amount
+                condition.slowness -= fault.amount - 1
 
         return undo
 
@@ -165,8 +165,8 @@ def _all(undo: list[Callable[[], None]]) -> Callable[[], None]:
 
 def _worsen(troubles: Troubles, fault: Fault) -> Callable[[], None]:
     if fault.kind == "slow-link":
-        troubles.slowness *= fault.amount
-        return lambda: setattr(troubles, "slowness", troubles.slowness / fault.amount)
+        troubles.slowness += fault.amount - 1
+        return lambda: setattr(troubles, "slowness", troubles.slowness - (fault.amount - 1))
     name = {
         "loss": "loss",
         "duplication": "duplicates",

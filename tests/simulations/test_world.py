@@ -215,6 +215,19 @@ def test_a_store_without_room_refuses_and_goes_on_when_there_is_some() -> None:
     assert [answer.status for answer in outcome.history.answers] == [507, 201]
 
 
+def test_what_slows_a_disk_or_a_link_adds_up() -> None:
+    """Multiplied, three at once would hold up one commit for longer than a healed cluster is given."""
+    slow = tuple(Fault(at, "slow-disk", 3.0, "eu", amount=400.0) for at in (0.2, 0.3, 0.4))
+    slow += tuple(Fault(at, "slow-link", 3.0, "eu", "us", amount=20.0) for at in (0.2, 0.3, 0.4))
+    outcome = simulate(replace(TWO, operations=(write(0.6, "eu"),), faults=slow))
+    assert outcome.violations == []
+    [answer] = outcome.history.answers
+    assert answer.status == 201
+    assert 0.3 < answer.at - answer.asked < 1.0
+    arrived = [commit.at for commit in outcome.history.commits if commit.region == "us"]
+    assert 1.5 < arrived[0] < 4.0
+
+
 def test_a_clock_that_is_far_behind_refuses_to_write() -> None:
     faults = (Fault(1.5, "clock-jump", 0.1, "us", amount=-45_000.0),)
     writes = (write(0.5, "eu"), write(2.0, "us", 1))
