@@ -43,6 +43,7 @@ from node.views.views import ViewBuilding
 from replication import tables
 from replication.command import Command, Draft, Written
 from replication.errors import ConditionFailed, Refused, UnknownStream
+from replication.limits import REQUEST_KEPT_MS
 from replication.queries import contains, resolve_past
 from replication.snapshot import Snapshot
 from replication.tokens import parse_scoped
@@ -293,6 +294,7 @@ class DirectoryStorage(AsyncScimStorage):
                     except UniquenessException:
                         if not self._is_known(snapshot):
                             raise
+                        absent = (stream,)  # which it is not: answered as before, or, were that over, not at all
             home = home_of(self.node.configuration.home_regions, states)
             if home not in (None, self.node.configuration.region):
                 if await self._write_at_home(str(home), (*drafts, *claims), states, absent):
@@ -343,7 +345,8 @@ class DirectoryStorage(AsyncScimStorage):
     def _is_known(self, snapshot: Snapshot) -> bool:
         """Whether the request was carried out before: then it is answered as it was, whoever has the name by now."""
         named = self._named()
-        return named is not None and snapshot.request(tables.request_key(self.asking.actor, named[0])) is not None
+        row = None if named is None else snapshot.request(tables.request_key(self.asking.actor, named[0]))
+        return row is not None and row.at_ms > self.node.clock.now_ms() - REQUEST_KEPT_MS
 
     def _named(self) -> tuple[str, bytes] | None:
         """The request's key; each operation of a bulk request has its own."""

@@ -6,7 +6,8 @@ from pathlib import Path
 import trio
 
 from node.directory.names import claim_stream
-from tests.scim import SCIM, USER, USERS, Directory, begin, check_views, user_model
+from replication.limits import REQUEST_KEPT_MS
+from tests.scim import PATCH, SCIM, USER, USERS, Directory, begin, check_views, user_model
 from tests.serving import serving
 
 
@@ -68,10 +69,22 @@ async def test_a_request_that_is_repeated_is_answered_as_before_whoever_has_the_
         again = await directory.ask("POST", "/Users", body, 201, headers=key)
         assert (again["id"], again["userName"]) == (first["id"], "berta")
         await directory.ask("POST", "/Users", body, 409, headers={"idempotency-key": "another"})
+        rename = {"schemas": [PATCH], "Operations": [{"op": "replace", "path": "userName", "value": "cara"}]}
+        path = f"/Users/{first['id']}"
+        await directory.ask("PATCH", path, rename, 204, headers={"idempotency-key": "r"})
+        await directory.patch(path, {"op": "replace", "path": "userName", "value": "berta"})
+        third = await directory.user("cara")
+        await directory.ask("PATCH", path, rename, 204, headers={"idempotency-key": "r"})
+        served.clock.ms += REQUEST_KEPT_MS
+        refused = await directory.ask("PATCH", path, rename, 409, headers={"idempotency-key": "r"})
+        assert refused["scimType"] == "uniqueness", "what was asked so long ago is asked anew"
+        assert await directory.names('userName eq "cara"') == ["cara"]
+        served.clock.ms -= REQUEST_KEPT_MS
         await directory.ask("DELETE", f"/Users/{first['id']}", expect=204)
         gone = await directory.ask("POST", "/Users", body, 409, headers=key)
         assert "has created a resource before, which is gone" in gone["detail"]
-        assert [one["id"] for one in (await directory.ask("GET", "/Users"))["Resources"]] == [second["id"]]
+        left = (await directory.ask("GET", "/Users"))["Resources"]
+        assert sorted(one["id"] for one in left) == sorted([second["id"], third["id"]])
 
 
 async def test_a_create_that_is_repeated_where_its_resource_is_known_and_its_answer_is_not(workplace: Path) -> None:
