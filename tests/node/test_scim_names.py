@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 import trio
 
 from node.directory.names import claim_stream
@@ -85,6 +86,19 @@ async def test_a_request_that_is_repeated_is_answered_as_before_whoever_has_the_
         assert "has created a resource before, which is gone" in gone["detail"]
         left = (await directory.ask("GET", "/Users"))["Resources"]
         assert sorted(one["id"] for one in left) == sorted([second["id"], third["id"]])
+
+
+async def test_a_key_that_is_forgotten_before_its_turn_takes_no_name(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        await directory.user("anna")
+        berta = await directory.user("berta")
+        monkeypatch.setattr("node.directory.storage.DirectoryStorage._is_known", lambda storage, snapshot: True)
+        rename = {"op": "replace", "path": "userName", "value": "anna"}
+        await directory.patch(f"/Users/{berta['id']}", rename, expect=412, headers={"idempotency-key": "k"})
+        assert (await directory.ask("GET", f"/Users/{berta['id']}"))["userName"] == "berta"
 
 
 async def test_a_create_that_is_repeated_where_its_resource_is_known_and_its_answer_is_not(workplace: Path) -> None:
