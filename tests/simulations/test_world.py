@@ -240,3 +240,19 @@ def test_a_cluster_that_cannot_agree_is_a_violation() -> None:
     apart = replace(TWO, links=(), operations=(write(0.5, "eu"),), duration=1.0)
     outcome = simulate(apart)
     assert [one.checker for one in outcome.violations] == ["liveness"]
+
+
+def test_what_a_run_met_is_counted() -> None:
+    forced = Operation(0.506, 0, "eu", "read", "s", after="session", wait=2.0)
+    outcome = simulate(replace(TWO, operations=(write(0.5, "us"), forced, replace(forced, at=2.0))))
+    assert outcome.violations == []
+    assert outcome.sometimes["a read was forced, and waited"] == 1, "the second had nothing to wait for"
+    assert outcome.sometimes["a forced read timed out"] == 0
+    hasty = replace(TWO, operations=(write(0.5, "us"), replace(forced, wait=0.001)))
+    outcome = simulate(hasty)
+    assert outcome.violations == []
+    assert outcome.sometimes["a read was forced, and waited"] == 0
+    assert outcome.sometimes["a forced read timed out"] == 1
+    assert outcome.sometimes["several writes shared one commit"] == 0
+    together = [replace(write(0.5, "us"), client=number) for number in range(12)]
+    assert simulate(replace(TWO, operations=tuple(together))).sometimes["several writes shared one commit"] > 0

@@ -33,22 +33,6 @@ def said_of(plan: Plan) -> list[tuple[str, str, str]]:
     return [(one.checker, one.region, one.detail) for one in simulate(plan).violations]
 
 
-def test_what_a_run_met_is_counted() -> None:
-    forced = Operation(0.506, 0, "eu", "read", "s", after="session", wait=2.0)
-    outcome = simulate(replace(TWO, operations=(write(0.5, "us"), forced, replace(forced, at=2.0))))
-    assert outcome.violations == []
-    assert outcome.sometimes["a read was forced, and waited"] == 1, "the second had nothing to wait for"
-    assert outcome.sometimes["a forced read timed out"] == 0
-    hasty = replace(TWO, operations=(write(0.5, "us"), replace(forced, wait=0.001)))
-    outcome = simulate(hasty)
-    assert outcome.violations == []
-    assert outcome.sometimes["a read was forced, and waited"] == 0
-    assert outcome.sometimes["a forced read timed out"] == 1
-    assert outcome.sometimes["several writes shared one commit"] == 0
-    together = [replace(write(0.5, "us"), client=number) for number in range(12)]
-    assert simulate(replace(TWO, operations=tuple(together))).sometimes["several writes shared one commit"] > 0
-
-
 def test_a_region_that_takes_no_write(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("replication.replica.write", refuse)
     first, second, *_ = said_of(TWO)
