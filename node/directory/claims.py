@@ -17,12 +17,17 @@ from node.directory.names import CLAIMS, HOLDERS, claim_stream, is_resource
 from node.views.folding import fold
 from node.views.state import state_of
 from node.views.view import State
+from replication.errors import Refused
 from replication.event_codec import decode_header
 from replication.queries import live_additions, live_members
 from replication.snapshot import Snapshot
 from replication.tables import StreamRow
 
 USER_NAME, EXTERNAL_ID = "userName", "externalId"
+
+
+class HomeOutOfReach(Refused):
+    """The region that gives a name cannot be asked (`node.directory.homes`)."""
 
 
 class Claim(NamedTuple):

@@ -12,19 +12,16 @@ import msgspec
 from scim2_models import ConflictException, InvalidValueException
 
 from crdt.version_vector import VersionVector, join
+from node.directory.claims import HomeOutOfReach
 from node.directory.names import CLAIMS
 from node.interface.drafts import spell
 from node.seams import Unreachable
 from node.service import Node, NotCaughtUp
 from replication.command import Draft
-from replication.errors import Invalid, Refused, RequestMismatch
+from replication.errors import Invalid, RequestMismatch
 from replication.origin import region_of
 from replication.stream_name import ancestors
 from replication.tokens import format_token, parse_token
-
-
-class HomeOutOfReach(Refused):
-    """The region that gives a name cannot be asked."""
 
 
 class Moved(Exception):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from node.committer import Overloaded, TurnFailed
-from node.directory.homes import HomeOutOfReach
+from node.directory.claims import HomeOutOfReach
 from node.service import LostDots, NotCaughtUp
 from node.views.views import UnknownView, ViewBehind, ViewBuilding, ViewBusy, ViewsUnusable
 from replication.errors import (

@@ -32,13 +32,12 @@ from replication.tokens import parse_token
 log = logging.getLogger("atoll.scim")
 
 ROOT = "/scim/v2"
-METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _WRITES = ("POST", "PUT", "PATCH")
 _service = cache(DirectoryService)
 
 
 async def scim(request: Request) -> Rendered:
-    """Users and groups by SCIM 2.0; /scim/v2/ServiceProviderConfig says what is served."""
+    """Answer a request to the directory."""
     service = _service(request.node.configuration.cluster)
     headers: dict[str, str] = {}
     try:

@@ -19,6 +19,7 @@ import trio
 from node.configuration import configure
 from node.directory.names import CLAIMS
 from node.errors import first_of
+from node.interface.directory import load as load_directory
 from replication.tokens import scope_of
 from replication.verify import verify
 from simulations.checkers.judge import Judge
@@ -197,6 +198,7 @@ class World:
 
 def simulate(plan: Plan, fidelity: str = "direct", *, lines: bool = False) -> Outcome:
     """Run a plan. `lines` keeps the trace's lines, to compare two runs."""
+    load_directory()  # which a node does in a thread
     time = VirtualTime()
     history = History(time, lines=[] if lines else None)
     with ExitStack() as stack:
