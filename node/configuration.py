@@ -4,6 +4,7 @@ Every field says its meaning, unit, range and trade-off; unknown keys are refuse
 to this file by a test.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -15,6 +16,10 @@ from node.errors import ConfigurationError
 from replication.limits import MAP_BYTES, MAX_DRIFT_MS, MESSAGE_TARGET_BYTES
 from replication.origin import is_region
 from replication.tokens import parse_dot
+
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""What a header's name is made of. Source: RFC 9110, section 5.6.2."""
+A_URL = "an http or https URL of a host, perhaps a port and a path"
 
 
 class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -158,7 +163,8 @@ def configure(values: dict[str, Any]) -> Configuration:
         configuration = msgspec.convert(values, Configuration)
     except msgspec.ValidationError as error:
         raise ConfigurationError(str(error)) from None
-    _check(configuration)
+    _check_itself(configuration)
+    _check_others(configuration)
     return configuration
 
 
@@ -176,23 +182,48 @@ def read_file(path: Path) -> dict[str, Any]:
     return values
 
 
-def _check(configuration: Configuration) -> None:
+def _check_itself(configuration: Configuration) -> None:
+    """Where the node is, and how it is reached."""
     for name in ("region", "cluster"):
         if not is_region(getattr(configuration, name)):
             raise ConfigurationError(f"{name}: must be of a-z, 0-9 and '-', 1 to 32 characters")
+    if "\0" in configuration.data or not configuration.data:
+        raise ConfigurationError(f"data: {configuration.data!r} is not a directory's name")
     host, colon, port = configuration.listen.rpartition(":")
     if not colon or not host or not port.isdecimal() or int(port) > 65_535:
         raise ConfigurationError(f"listen: {configuration.listen!r} is not HOST:PORT")
+    if configuration.public_url and not is_url(configuration.public_url):
+        raise ConfigurationError(f"public_url: {configuration.public_url!r} is not {A_URL}")
+    if not TOKEN.fullmatch(configuration.actor_header):
+        raise ConfigurationError(f"actor_header: {configuration.actor_header!r} is not a header's name")
+
+
+def _check_others(configuration: Configuration) -> None:
+    """What it says of other regions."""
     for url in configuration.peers:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigurationError(f"peers: {url!r} is not an http or https URL")
+        if not is_url(url):
+            raise ConfigurationError(f"peers: {url!r} is not {A_URL}")
     if len(set(configuration.peers)) != len(configuration.peers):
         raise ConfigurationError("peers: a URL comes twice")
     for text in configuration.homes:
         prefix, region = _home(text)
         if not (prefix.startswith("claims/") and prefix.endswith("/") and is_region(region)):
             raise ConfigurationError(f"homes: {text!r} is not PREFIX=REGION, such as claims/userName/=eu")
+    if len(configuration.home_regions) != len(configuration.homes):
+        raise ConfigurationError("homes: a prefix comes twice")
     for dot in configuration.lost:
         if parse_dot(dot) is None:
             raise ConfigurationError(f"lost: {dot!r} is not a dot, such as eu-west.5f2c9a10.12")
+    if len(configuration.lost_after) != len(configuration.lost):
+        raise ConfigurationError("lost: an origin comes twice")
+
+
+def is_url(text: str) -> bool:
+    """Whether requests can be sent to what lies below a URL: http or https, a host, perhaps a port and a path."""
+    try:
+        parts = urlsplit(text)
+        named = bool(parts.hostname and parts.hostname.encode("idna"))
+        plain = parts.port != 0 and parts.username is None and not parts.query and not parts.fragment
+    except ValueError:  # of the port, of an address in brackets, or of a name that no resolver takes
+        return False
+    return parts.scheme in ("http", "https") and named and plain and text.isprintable() and " " not in text

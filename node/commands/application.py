@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 from cyclopts import App, CycloptsError
 
+from node.commands.printable import printable
 from node.errors import BadArguments, CommandFailed, ConfigurationError, ListenError, first_of
 from node.views.view import ViewsRefused
 from replication.errors import StoreRefused
@@ -69,5 +70,5 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def _say(error: BaseException) -> int:
-    print(f"atoll: {error}", file=sys.stderr)
+    print(f"atoll: {printable(str(error))}", file=sys.stderr)
     return BAD_ARGUMENTS if isinstance(error, BadArguments) else 1

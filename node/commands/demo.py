@@ -29,6 +29,7 @@ from node.transport import HttpTransport
 
 REGIONS = ("us", "eu", "ap")
 HOST = "127.0.0.1"
+PORT_MAX = 65_536 - len(REGIONS)
 GOSSIP_INTERVAL_MS = 500
 REQUEST_BYTES_MAX = 4096
 
@@ -43,6 +44,8 @@ async def demo(*, port: int = 8081, data: Path | None = None) -> None:
     data
         Directory to keep the stores in; without it they go when the demo ends.
     """
+    if not 0 < port <= PORT_MAX:
+        raise CommandFailed(f"--port must be from 1 to {PORT_MAX}")
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     with _directory(data) as directory, _control() as control:
         await _Demo(directory, port, control).run()

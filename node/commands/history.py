@@ -4,7 +4,6 @@ import json
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from rich.table import Table
 
 from node.commands.asking import NODE, asking
 from node.commands.tables import print_table
@@ -27,13 +26,10 @@ async def history(stream: str, /, *, node: str = NODE, json_output: Json = False
     json_output
         Print one JSON object a line, as the node answers it.
     """
-    try:
-        path = format_path(check_name(stream, "stream"))
-    except Invalid as error:
-        raise CommandFailed(str(error)) from None
-    table = Table("when", "where", "who", "what", "lost")
+    path = f"/events/{_path(stream, 'stream')}?limit=1000"
+    rows: list[tuple[str, ...]] = []
     async with asking(node) as asked:
-        async for event in asked.pages(f"/events/{path}?limit=1000", "events"):
+        async for event in asked.pages(path, "events"):
             if json_output:
                 print(json.dumps(event, sort_keys=True))
             else:
@@ -43,9 +39,16 @@ async def history(stream: str, /, *, node: str = NODE, json_output: Json = False
                     else f"{event['stream']}: {describe_event(event)}"
                 )
                 lost = ", ".join(event.get("lost", ()))
-                table.add_row(event["timestamp"], event["region"], event.get("actor", "?"), what, lost)
+                rows.append((event["timestamp"], event["region"], event.get("actor", "?"), what, lost))
     if not json_output:
-        print_table(table)
+        print_table(("when", "where", "who", "what", "lost"), rows)
+
+
+def _path(name: str, argument: str) -> str:
+    try:
+        return format_path(check_name(name, argument))
+    except Invalid as error:
+        raise CommandFailed(str(error)) from None
 
 
 def describe_event(event: dict[str, Any]) -> str:
@@ -70,15 +73,18 @@ async def conflicts(prefix: str = "", /, *, node: str = NODE, json_output: Json 
     json_output
         Print one JSON object a line, as the node answers it.
     """
-    table = Table("stream", "what", "holds", "lost, or waits", "mend it by")
+    rows: list[tuple[str, ...]] = []
+    path = f"/conflicts?limit=1000&prefix={_path(prefix, 'prefix')}"
     async with asking(node) as asked:
-        async for item in asked.pages(f"/conflicts?limit=1000&prefix={format_path(prefix)}", "conflicts"):
+        async for item in asked.pages(path, "conflicts"):
             if json_output:
                 print(json.dumps(item, sort_keys=True))
-            for row in () if json_output else _rows(item):
-                table.add_row(*row)
-    if not json_output:
-        print_table(table) if table.row_count else print("nothing waits to be mended")
+            else:
+                rows += _rows(item)
+    if rows:
+        print_table(("stream", "what", "holds", "lost, or waits", "mend it by"), rows)
+    elif not json_output:
+        print("nothing waits to be mended")
 
 
 def _rows(item: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:

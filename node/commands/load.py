@@ -13,11 +13,15 @@ from time import monotonic
 from typing import Annotated, Any
 
 import httpx
+import msgspec
 import trio
 from cyclopts import Parameter
 
 from node.commands.progress import progress_bar
+from node.configuration import is_url
 from node.errors import CommandFailed
+from node.interface.content import JSON_TYPE, parse
+from node.interface.problems import Problem
 from replication.errors import Invalid
 from replication.stream_name import check_stream, format_path
 
@@ -33,10 +37,16 @@ class _Event:
     line: int
     region: str
     stream: str
-    body: dict[str, Any]
+    body: bytes
     before: "_Event | None"
     done: trio.Event = field(default_factory=trio.Event)
     token: str | None = None
+
+
+class _Written(msgspec.Struct):
+    """What a node answers to a write, as far as it is needed here."""
+
+    token: str
 
 
 async def load(
@@ -70,7 +80,7 @@ async def load(
     limits = httpx.Limits(max_connections=max_in_flight * len(nodes), max_keepalive_connections=None)
     async with httpx.AsyncClient(timeout=WAIT_S + 20.0, limits=limits, trust_env=False) as client:
         with progress_bar("loading") as advance:
-            await _Loading(client, nodes, file.name, timeout, max_in_flight).run(events, advance)
+            await _Loading(client, nodes, timeout, max_in_flight).run(events, advance)
     took = monotonic() - began
     print(f"{len(events)} events loaded in {took:.1f} s, {len(events) / max(took, 1e-9):.0f} a second")
 
@@ -79,8 +89,10 @@ def _parse_nodes(pairs: list[str]) -> dict[str, str]:
     nodes: dict[str, str] = {}
     for pair in pairs:
         region, equals, url = pair.partition("=")
-        if not equals or not url.startswith(("http://", "https://")):
+        if not equals or not is_url(url):
             raise CommandFailed(f"--node {pair!r} is not REGION=URL")
+        if region in nodes:
+            raise CommandFailed(f"--node names region {region!r} twice")
         nodes[region] = url.rstrip("/")
     return nodes
 
@@ -90,41 +102,39 @@ def _read(file: Path, nodes: dict[str, str]) -> list[_Event]:
     events: list[_Event] = []
     last: dict[str, _Event] = {}
     try:
-        with file.open(encoding="utf-8") as lines:
+        with file.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    event = _parse_line(number, line, nodes, last)
+                    event = _parse_line(number, line, file.name, nodes, last)
                     last[event.stream] = event
                     events.append(event)
     except OSError as error:
         raise CommandFailed(f"{file}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise CommandFailed(f"{file} is not UTF-8") from None
     return events
 
 
-def _parse_line(number: int, line: str, nodes: dict[str, str], last: dict[str, _Event]) -> _Event:
+def _parse_line(number: int, line: bytes, name: str, nodes: dict[str, str], last: dict[str, _Event]) -> _Event:
     try:
-        value = json.loads(line)
-        stream = check_stream(value["stream"])
-        region = value["region"]
+        value = parse(line, JSON_TYPE)  # as the node does: what it would refuse is told before anything is sent
+        stream, region = check_stream(value["stream"]), value["region"]
+        body = {operation: value[operation] for operation in OPERATIONS if operation in value}
+        if "at" in value:
+            body["occurred_at"] = value["at"]
+        body["source"] = {"name": name, "position": number}
+        encoded = json.dumps(body, allow_nan=False, ensure_ascii=False).encode()
+    except Problem as problem:
+        raise CommandFailed(f"line {number}: not an event: {problem.detail}") from None
     except (ValueError, KeyError, TypeError, Invalid) as error:
         raise CommandFailed(f"line {number}: not an event: {type(error).__name__}: {error}") from None
-    if region not in nodes:
+    if not isinstance(region, str) or region not in nodes:
         raise CommandFailed(f"line {number}: region {region!r} has no --node; given are {', '.join(nodes)}")
-    body = {name: value[name] for name in OPERATIONS if name in value}
-    if "at" in value:
-        body["occurred_at"] = value["at"]
-    return _Event(number, region, stream, body, last.get(stream))
+    return _Event(number, region, stream, encoded, last.get(stream))
 
 
 class _Loading:
-    def __init__(
-        self, client: httpx.AsyncClient, nodes: dict[str, str], name: str, timeout: float, max_in_flight: int
-    ) -> None:
+    def __init__(self, client: httpx.AsyncClient, nodes: dict[str, str], timeout: float, max_in_flight: int) -> None:
         self._client = client
         self._nodes = nodes
-        self._name = name
         self._timeout = timeout
         self._slots = trio.CapacityLimiter(max_in_flight)
         self._finished = 0
@@ -150,23 +160,28 @@ class _Loading:
 
     async def _send(self, event: _Event) -> str:
         url = f"{self._nodes[event.region]}/streams/{format_path(event.stream)}"
-        headers = {"prefer": f"wait={WAIT_S}"}
+        headers = {"content-type": JSON_TYPE, "prefer": f"wait={WAIT_S}"}
         if event.before is not None and event.before.token is not None:
             headers["causal-after"] = event.before.token
-        body = {**event.body, "source": {"name": self._name, "position": event.line}}
         deadline, pause, said = trio.current_time() + self._timeout, RETRY_MIN_S, "no answer"
         while trio.current_time() < deadline:
             try:
-                response = await self._client.post(url, json=body, headers=headers)
+                response = await self._client.post(url, content=event.body, headers=headers)
             except httpx.TransportError as error:
                 said = str(error) or type(error).__name__
             else:
                 if response.status_code == httpx.codes.CREATED:
-                    token: str = response.json()["token"]
-                    return token
+                    return self._token(event, response)
                 said = f"{response.status_code}: {response.text.strip()}"
                 if response.status_code < httpx.codes.INTERNAL_SERVER_ERROR:
                     raise CommandFailed(f"line {event.line}: {said}")
             await trio.sleep(pause)
             pause = min(pause * 2, RETRY_MAX_S)
         raise CommandFailed(f"line {event.line}: gave up after {math.ceil(self._timeout)} s: {said}")
+
+    def _token(self, event: _Event, response: httpx.Response) -> str:
+        try:
+            return msgspec.json.decode(response.content, type=_Written).token
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            what = f"what answers at {self._nodes[event.region]} is no node of Atoll's"
+            raise CommandFailed(f"line {event.line}: {what}") from None

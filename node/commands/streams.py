@@ -100,12 +100,13 @@ def _check(*names: str) -> None:
 
 
 async def _read(asked: Asked, name: str) -> _Stream:
-    answer = (await asked.post("/resolve", {"streams": [name]}))["streams"][0]
+    answer = (await asked.post("/resolve", {"streams": [name]}, "streams"))["streams"][0]
     if answer.get("status") == 404:
         return _Stream(name, {}, {}, answer.get("token", f"{scope_of(name)}~"))
     if "detail" in answer:
         raise CommandFailed(answer["detail"])
-    shown = await asked.get(f"/streams/{format_path(name)}", conflicts="true")
+    keys = ("registers", "sets", "conflicts", "token")
+    shown = await asked.get(f"/streams/{format_path(name)}", *keys, conflicts="true")
     sets = dict(shown["sets"])
     for field in shown.get("large_sets", {}):
         path = f"/streams/{format_path(name)}?set={quote(field)}&limit=1000"
@@ -133,7 +134,7 @@ async def _move(
     if moving.sets:
         away["remove"] = arriving["add"] = moving.sets
     expect = {source.name: source.token, target.name: target.token}
-    await asked.post("/transactions", {"events": [away, arriving], "expect": expect})
+    await asked.post("/transactions", {"events": [away, arriving], "expect": expect}, "events")
 
 
 def _count(moved: _Stream) -> str:

@@ -3,6 +3,7 @@
 import sqlite3
 from pathlib import Path
 
+from node.commands.printable import printable
 from node.commands.progress import progress_bar
 from node.directory.builtin_views import BUILTIN
 from node.views.check import check
@@ -28,7 +29,7 @@ def verify(directory: Path, /) -> int:
     checked, wrong = (0, []) if report.problems else _check_views(directory)
     problems = [*report.problems, *wrong]
     for problem in problems:
-        print(problem)
+        print(printable(problem))
     views = f", {checked} views" if checked else ""
     print(f"{directory}: {counted}{views}: {f'{len(problems)} problems' if problems else 'clean'}")
     return 1 if problems else 0

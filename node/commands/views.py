@@ -2,10 +2,10 @@
 
 import sys
 from typing import Any
+from urllib.parse import quote
 
 import trio
 from cyclopts import App
-from rich.table import Table
 
 from node.commands.asking import NODE, Asked, asking
 from node.commands.progress import progress_bar
@@ -27,15 +27,15 @@ async def show(*, node: str = NODE) -> None:
         The node to ask.
     """
     async with asking(node) as asked:
-        answer = await asked.get("/views")
-    table = Table("view", "build", "version", "state", "serves", "events behind", "entries", "failures")
+        answer = await asked.get("/views", "views")
+    rows: list[tuple[str, ...]] = []
     for name, view in sorted(answer["views"].items()):
         for build in view["builds"]:
             state = build["state"] + (f" {build['scanned']} of {build['streams']}" if "scanned" in build else "")
             counts = [str(build[one]) for one in ("behind", "entries", "failures")]
             serves = "yes" if build["serving"] else ""
-            table.add_row(name, str(build["build"]), str(build["version"]), state, serves, *counts)
-    print_table(table)
+            rows.append((name, str(build["build"]), str(build["version"]), state, serves, *counts))
+    print_table(("view", "build", "version", "state", "serves", "events behind", "entries", "failures"), rows)
 
 
 @app.command
@@ -52,7 +52,7 @@ async def rebuild(name: str, /, *, node: str = NODE, switch: bool = False) -> No
         Have it serve as soon as it can.
     """
     async with asking(node) as asked:
-        number = (await asked.post(f"/views/{name}", {"do": "rebuild"}))["build"]
+        number = (await asked.post(_path(name), {"do": "rebuild"}, "build"))["build"]
         with progress_bar(f"building {name}") as advance:
             while True:
                 build, serving = await _build(asked, name, number)
@@ -62,7 +62,7 @@ async def rebuild(name: str, /, *, node: str = NODE, switch: bool = False) -> No
                     advance(build["scanned"], build["streams"])
                 await trio.sleep(LOOK_S)
         if switch and not build["serving"]:
-            await asked.post(f"/views/{name}", {"do": "switch", "build": number})
+            await asked.post(_path(name), {"do": "switch", "build": number}, "build")
     print(f"build {number} of view {name} has caught up" + (", and serves" if switch or build["serving"] else ""))
     if build["failures"]:
         print(f"its function failed {build['failures']} times; the node's log says on what", file=sys.stderr)
@@ -70,7 +70,7 @@ async def rebuild(name: str, /, *, node: str = NODE, switch: bool = False) -> No
 
 async def _build(asked: Asked, name: str, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """A build, and the one that serves."""
-    builds = (await asked.get("/views"))["views"][name]["builds"]
+    builds = (await asked.get("/views", "views"))["views"][name]["builds"]
     build = next((build for build in builds if build["build"] == number), None)
     if build is None:
         raise CommandFailed(f"build {number} of view {name} is gone: the views were damaged, and are all built anew")
@@ -91,7 +91,7 @@ async def switch_to(name: str, build: int, /, *, node: str = NODE) -> None:
         The node to ask.
     """
     async with asking(node) as asked:
-        await asked.post(f"/views/{name}", {"do": "switch", "build": build})
+        await asked.post(_path(name), {"do": "switch", "build": build}, "build")
     print(f"build {build} of view {name} serves")
 
 
@@ -109,5 +109,9 @@ async def drop(name: str, build: int, /, *, node: str = NODE) -> None:
         The node to ask.
     """
     async with asking(node) as asked:
-        await asked.post(f"/views/{name}", {"do": "drop", "build": build})
+        await asked.post(_path(name), {"do": "drop", "build": build}, "build")
     print(f"build {build} of view {name} is dropped")
+
+
+def _path(name: str) -> str:
+    return f"/views/{quote(name, safe='', errors='replace')}"
