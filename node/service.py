@@ -161,15 +161,22 @@ class Node:
         While writes go on they follow when the disk is waited for, unless they fall far behind; else soon after.
         While events come in bulk they go slowly: whoever sends them waits for streams.
         """
+        said = ""
         while True:
             changed = self._changed
             try:
                 worked = self.views.step()
-            except Exception:  # a full disk, or our own mistake: answers go on, from what the views hold
-                log.exception("the views could not follow the log; they go on in %g s", VIEW_RETRY_S)
+            except Exception as error:  # a full disk, or our own mistake: answers go on, from what the views hold
+                if str(error) != said:  # once: a full disk may last for days
+                    said = str(error)
+                    mistake = None if isinstance(error, sqlite3.Error) else error
+                    log.error("the views cannot follow the log: %s; they go on trying", said, exc_info=mistake)
                 await trio.sleep(VIEW_RETRY_S)
                 continue
             if not worked:
+                if said:
+                    said = ""
+                    log.info("the views follow the log again")
                 await changed.wait()
             if trio.current_time() < self._bulk_until:
                 await self.views.stand_back(VIEW_PAUSE_S)

@@ -3,6 +3,7 @@
 - `Refused`: the request cannot be done as it stands. Nothing changed (I8).
 - `PeerError`: a peer's message cannot be taken at all. Nothing changed.
 - `StoreRefused`: the directory cannot be opened as asked. Nothing changed.
+- `StoreFull`: there is no room for it. Nothing changed; the next may find some.
 - `StoreFailed`: the disk failed under a commit. Writing has ended until the store is reopened.
 
 An assertion that fails is our own mistake.
@@ -90,7 +91,7 @@ class TooManyOrigins(Refused):
 
 
 class StoreFull(Refused):
-    """The map has no room for this write. Reads go on."""
+    """The map, or the disk, has no room for this write. Reads go on."""
 
 
 class StoreFailed(Refused):

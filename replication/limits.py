@@ -90,6 +90,8 @@ MAP_BYTES = 1 << 38
 """Address space set aside for the store's map [256 GiB]: not memory, and not disk until it is written."""
 READERS_MAX = 510
 """Read transactions at once, of all processes that have the store open."""
+ROOM_LEAST_BYTES = 1 << 20
+"""A disk that has less is full: what it says of a commit that failed is not always that."""
 LMDB_KEY_BYTES_MAX = 511
 
 # A token names each origin once: `origin.seq_`, after its scope of eight digits and `~`.

@@ -8,10 +8,11 @@ at once and its node takes a new incarnation before it writes (I6); a file rolle
 peer offers events of this node's own origin beyond its log.
 """
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
@@ -21,7 +22,7 @@ import msgspec
 
 from replication import tables
 from replication.errors import StoreFailed, StoreFull, StoreRefused
-from replication.limits import MAP_BYTES, READERS_MAX
+from replication.limits import MAP_BYTES, READERS_MAX, ROOM_LEAST_BYTES
 from replication.packing import pack, unpack_own
 from replication.tables import STORE_FORMAT, TABLES, Head
 
@@ -81,6 +82,7 @@ class Store:
         Raises: StoreRefused, where another process writes to it, or it is not a store.
         """
         self.directory = directory
+        self._file = directory / "data.mdb"
         self._lock_fd = -1
         if not readonly:
             self._lock_fd = _lock(directory)
@@ -94,7 +96,7 @@ class Store:
             raise
 
     def _open(self, readonly: bool, map_bytes: int) -> None:
-        if readonly and not (self.directory / "data.mdb").is_file():
+        if readonly and not self._file.is_file():
             raise StoreRefused(f"{self.directory} holds no store (no data.mdb)")
         self.env = lmdb.open(
             str(self.directory),
@@ -106,7 +108,13 @@ class Store:
             readahead=False,
             meminit=False,
         )
+        mapped = self._mapped()  # before the length: a node that is looked at may have both grow
+        held = self._file.stat().st_size
         try:
+            if not readonly:
+                self._fill_up(held, mapped)
+            elif held < mapped:
+                raise StoreRefused(self._cut_short(held, mapped))
             self.env.reader_check()
             self._check_ours()
             self.dbs = {"meta": self.env.open_db(b"meta", create=not readonly)}
@@ -114,11 +122,35 @@ class Store:
                 self.read_meta(transaction)  # of another format: to be refused before a table is missed, or made
             self.dbs |= {name: self.env.open_db(name.encode(), create=not readonly) for name in TABLES}
         except lmdb.Error as error:
+            why = f"{self.directory} is not a store of Atoll's: {error}"
+            if held < mapped:
+                why = self._cut_short(held, mapped)
+                os.truncate(self._file, held)
             self.env.close()
-            raise StoreRefused(f"{self.directory} is not a store of Atoll's: {error}") from None
+            raise StoreRefused(why) from None
         except BaseException:
             self.env.close()
             raise
+
+    def _mapped(self) -> int:
+        """How long the file has to be for every page that the environment counts."""
+        pages: int = self.env.info()["last_pgno"] + 1
+        return pages * int(self.env.stat()["psize"])
+
+    def _fill_up(self, held: int, mapped: int) -> None:
+        """Have the files hold whatever is read through the map: else the system ends who reads it (SIGBUS).
+
+        Pages beyond the data's end were free and never written, or a copy broke off: those read as damaged now. The
+        table of readers is a file with holes, which a full disk could not fill when many read.
+        """
+        if held < mapped:
+            os.truncate(self._file, mapped)
+        with suppress(OSError), (self.directory / "lock.mdb").open("r+b") as readers:  # as far as there is room
+            os.posix_fallocate(readers.fileno(), 0, os.fstat(readers.fileno()).st_size)
+
+    def _cut_short(self, held: int, mapped: int) -> str:
+        there = f"{held} of {mapped} bytes are there"
+        return f"{self.directory} is cut short, as by a copy that broke off: {there}"
 
     def _check_ours(self) -> None:
         """An environment that holds something, and not our tables, is somebody else's: nothing may be put there."""
@@ -139,7 +171,7 @@ class Store:
     @property
     def identity(self) -> int:
         """What tells this file from a copy of it."""
-        return (self.directory / "data.mdb").stat().st_ino
+        return self._file.stat().st_ino
 
     def reading(self) -> lmdb.Transaction:
         """A read transaction: one committed state, for as long as it is open. To be used with `with`, or aborted."""
@@ -160,13 +192,25 @@ class Store:
             self._commit(transaction)
         except lmdb.MapFullError:
             transaction.abort()
-            raise StoreFull("the store's map is full: raise map_bytes, or free disk space") from None
+            raise StoreFull("the store's map is full: raise map_bytes") from None
         except lmdb.Error as error:
             transaction.abort()
+            if self._has_no_room(error):
+                raise StoreFull(f"the disk is full: free some of it; the store went no further: {error}") from None
             raise StoreFailed(f"the store failed: {error}") from error
         except BaseException:
             transaction.abort()
             raise
+
+    def _has_no_room(self, error: lmdb.Error) -> bool:
+        """Whether a commit came to nothing because its pages found no room; the next may find some.
+
+        LMDB says EIO, too, where the system wrote less than it was given: as on a disk that is about to be full.
+        """
+        if any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT)):
+            return True
+        disk = os.statvfs(self.directory)
+        return os.strerror(errno.EIO) in str(error) and disk.f_bavail * disk.f_frsize < ROOM_LEAST_BYTES
 
     def _commit(self, transaction: lmdb.Transaction) -> None:
         """The instant in which a turn becomes durable. A simulated disk has its faults here."""

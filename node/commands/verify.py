@@ -1,6 +1,7 @@
 """`atoll verify`: a store against its own log."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from node.commands.printable import printable
@@ -37,15 +38,11 @@ def verify(directory: Path, /) -> int:
 
 def _check_views(directory: Path) -> tuple[int, list[str]]:
     """Check the views that every node has, where they have caught up with the store."""
-    index = Index.to_read(directory)
-    if index is None:
-        return 0, []
-    store = Store(directory, readonly=True)
     try:
-        with read(store) as snapshot:
+        index = Index.to_read(directory)
+        if index is None:
+            return 0, []
+        with closing(index), closing(Store(directory, readonly=True)) as store, read(store) as snapshot:
             return check(index, BUILTIN, snapshot)
     except sqlite3.DatabaseError as error:
         return 0, [f"the views' index cannot be read: {error}"]
-    finally:
-        store.close()
-        index.close()

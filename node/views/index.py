@@ -16,6 +16,7 @@ import msgspec
 from crdt.version_vector import VersionVector
 from node.limits import SEARCH_CHARACTERS_MIN
 from node.views.view import View
+from replication.errors import StoreRefused
 from replication.event import FEATURE_LEVEL
 
 INDEX_FORMAT = 2
@@ -63,13 +64,24 @@ class Index:
     """
 
     def __init__(self, directory: Path) -> None:
-        """Open it, making it anew where it is absent, of another format, or cannot be read."""
+        """Open it, making it anew where it is absent, of another format, or damaged.
+
+        Raises: StoreRefused, where it can be neither used nor made, as on a full disk.
+        """
         self._directory = directory / DIRECTORY
         try:
-            self._connection = self._open()
-        except sqlite3.DatabaseError:
+            self._connection = self._open_or_make_anew()
+        except (sqlite3.Error, OSError) as error:
+            raise StoreRefused(f"{self._directory} cannot be used: {error}") from None
+
+    def _open_or_make_anew(self) -> sqlite3.Connection:
+        try:
+            return self._open()
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
             self._discard()
-            self._connection = self._open()
+            return self._open()
 
     def _open(self) -> sqlite3.Connection:
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -82,15 +94,15 @@ class Index:
             [[tables]] = connection.execute("SELECT count(*) FROM sqlite_master")
             if tables and _format_of(connection) != WANTED_FORMAT:
                 raise sqlite3.DatabaseError("of another format")
-            connection.execute(f"PRAGMA user_version = {WANTED_FORMAT}")
+            if not tables:
+                connection.execute(f"PRAGMA user_version = {WANTED_FORMAT}")
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS build (number INTEGER PRIMARY KEY AUTOINCREMENT, state TEXT NOT NULL)"
             )
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS leading (stream TEXT PRIMARY KEY, keys BLOB NOT NULL) WITHOUT ROWID"
             )
-            if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
-                raise sqlite3.DatabaseError("damaged")
+            _check_sound(connection)
         except BaseException:
             connection.close()
             raise
@@ -98,19 +110,27 @@ class Index:
 
     @classmethod
     def to_read(cls, directory: Path) -> "Index | None":
-        """The database of a node that may be running, to look at; None where there is none that can be read."""
+        """The database of a node that may be running, to look at; None where there is none of this format.
+
+        Raises: sqlite3.DatabaseError.
+        """
         file = directory / DIRECTORY / FILE
+        if not file.exists():
+            return None
         index = cls.__new__(cls)
         index._directory = directory / DIRECTORY
+        index._connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)
         try:
-            index._connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)
             index._connection.execute("BEGIN")
-            if _format_of(index._connection) != WANTED_FORMAT:
-                raise sqlite3.DatabaseError("of another format")
-            index.builds()
-        except (sqlite3.DatabaseError, msgspec.DecodeError):
-            return None
-        return index
+            if _format_of(index._connection) == WANTED_FORMAT:
+                _check_sound(index._connection)
+                index.builds()
+                return index
+        except BaseException:
+            index.close()
+            raise
+        index.close()
+        return None
 
     def _discard(self) -> None:
         shutil.rmtree(self._directory, ignore_errors=True)
@@ -147,9 +167,12 @@ class Index:
     # --- builds
 
     def builds(self) -> list[Build]:
-        """All builds, oldest first."""
+        """All builds, oldest first. Raises: sqlite3.DatabaseError."""
         rows = self._connection.execute("SELECT state FROM build ORDER BY number")
-        return [msgspec.json.decode(state, type=Build) for (state,) in rows]
+        try:
+            return [msgspec.json.decode(state, type=Build) for (state,) in rows]
+        except (msgspec.DecodeError, TypeError) as error:
+            raise sqlite3.DatabaseError(f"what a build is at is damaged: {error}") from None
 
     def add(self, view: View, *, switch: bool) -> Build:
         """A new, empty build. After `begin`."""
@@ -323,9 +346,24 @@ def _read_keys(rows: Iterable[tuple[str, bytes]]) -> dict[str, Keys]:
         raise sqlite3.DatabaseError(f"what leads to a stream is damaged: {error}") from None
 
 
+def is_damage(error: sqlite3.DatabaseError) -> bool:
+    """Whether the file is not what was written, rather than that the disk is full or busy."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+    if code == sqlite3.SQLITE_READONLY_DBMOVED or str(error).startswith("no such table"):
+        return True
+    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
 def _format_of(connection: sqlite3.Connection) -> int:
     [[found]] = connection.execute("PRAGMA user_version")
     return int(found)
+
+
+def _check_sound(connection: sqlite3.Connection) -> None:
+    """Raises: sqlite3.DatabaseError."""
+    [[found]] = connection.execute("PRAGMA quick_check(1)")
+    if found != "ok":
+        raise sqlite3.DatabaseError(f"damaged: {found}")
 
 
 def _table(build: Build) -> str:

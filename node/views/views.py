@@ -21,7 +21,7 @@ from node.limits import (
     VIEW_PIECES_A_COMMIT,
     WAIT_DEFAULT_S,
 )
-from node.views.index import Build, Index
+from node.views.index import Build, Index, is_damage
 from node.views.projection import Projection
 from node.views.view import View, ViewsRefused, check_together
 from replication.errors import Refused
@@ -359,11 +359,3 @@ class Views:
         if not includes(held, vector):
             missed = {origin: seq for origin, seq in vector.items() if seq > held.get(origin, 0)}
             raise ViewBehind(name, missed, {origin: held.get(origin, 0) for origin in missed})
-
-
-def is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Whether the file is not what was written, rather than that the disk is full or busy."""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
-    if code == sqlite3.SQLITE_READONLY_DBMOVED or str(error).startswith("no such table"):
-        return True
-    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

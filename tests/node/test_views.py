@@ -21,6 +21,7 @@ from node.views.folding import fold
 from node.views.index import DIRECTORY, FILE, Index
 from node.views.view import Row, State, View, ViewsRefused, check_together
 from node.views.views import ViewBusy, Views
+from replication.errors import StoreRefused
 from replication.limits import SET_INLINE_MAX
 from tests.helpers import Node
 
@@ -300,7 +301,7 @@ def test_a_new_version_is_built_beside_the_old_one_s_and_takes_over_where_the_ol
     one.views.drop("titles", old)
 
 
-@pytest.mark.parametrize("damage", ["gone", "nonsense", "torn", "another format"])
+@pytest.mark.parametrize("damage", ["gone", "nonsense", "torn", "another format", "a build's state"])
 def test_what_is_lost_or_damaged_is_built_anew_from_the_log(following: Callable[..., Following], damage: str) -> None:
     one = following()
     for number in range(200):
@@ -317,12 +318,42 @@ def test_what_is_lost_or_damaged_is_built_anew_from_the_log(following: Callable[
         data[8192:16384] = bytes(8192)
         file.write_bytes(data)
     else:
+        change = "PRAGMA user_version = 77" if damage == "another format" else "UPDATE build SET state = '{'"
         with sqlite3.connect(file) as connection:
-            connection.execute("PRAGMA user_version = 77")
+            connection.execute(change)
         connection.close()
+    spoilt = damage in ("nonsense", "torn", "a build's state")
+    assert [spoilt, "the views' index cannot be read" in verified(one.node.directory)[1]] == [spoilt, spoilt]
     one.views = one._open()
     one.check()
     assert one.serving("titles")
+
+
+def test_an_index_that_cannot_be_opened_is_not_thrown_away(following: Callable[..., Following]) -> None:
+    one = following()
+    one.node.write("users/1", set={"title": "Guide"})
+    one.finish()
+    old = one.serving("titles")
+    one.views.close()
+    with pytest.MonkeyPatch.context() as patched:
+
+        def connect(*_: object, **__: object) -> sqlite3.Connection:
+            full = sqlite3.OperationalError("database or disk is full")
+            full.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise full
+
+        patched.setattr(sqlite3, "connect", connect)
+        with pytest.raises(StoreRefused, match="views cannot be used: database or disk is full"):
+            one._open()
+    one.views = one._open()
+    assert one.serving("titles") == old
+    one.views.close()
+    (one.node.directory / DIRECTORY).rename(one.node.directory / "aside")
+    (one.node.directory / DIRECTORY).touch()
+    with pytest.raises(StoreRefused, match=r"views cannot be used.*File exists"):
+        one._open()
+    (one.node.directory / DIRECTORY).unlink()
+    one.views = one._open()
 
 
 def test_a_row_that_is_damaged_under_a_running_node_has_all_built_anew(following: Callable[..., Following]) -> None:

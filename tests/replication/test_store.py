@@ -1,6 +1,8 @@
 """The store: what it refuses to open, what a full map or a failed commit leaves, what a reader sees (I1, I2)."""
 
+import errno
 import gc
+import os
 import subprocess
 import sys
 import weakref
@@ -109,6 +111,83 @@ def test_what_is_no_store_is_refused(workplace: Path) -> None:
         with pytest.raises(StoreRefused, match="not ours"):
             opened(workplace / "foreign")
     assert (workplace / "foreign" / "data.mdb").read_bytes() == before
+
+
+def test_a_file_that_is_cut_short_is_refused_and_left_as_it_is(node: Make, workplace: Path) -> None:
+    """Not read: the system ends whoever reads a mapped file beyond its end."""
+    eu = node("eu")
+    for number in range(40):
+        eu.write(f"s/{number}", set={"n": "x" * 1000})
+    whole = (eu.directory / "data.mdb").read_bytes()
+    for length in range(8192, len(whole), len(whole) // 5 // 4096 * 4096):
+        short = workplace / f"short{length}"
+        short.mkdir()
+        (short / "data.mdb").write_bytes(whole[:length])
+        for opening in (verify, opened):
+            with pytest.raises(StoreRefused, match=rf"cut short.*: {length} of {len(whole)} bytes"):
+                opening(short)
+        assert (short / "data.mdb").read_bytes() == whole[:length]
+
+
+def test_a_file_that_ends_before_pages_which_hold_nothing_is_whole(node: Make, workplace: Path) -> None:
+    eu = node("eu")
+    for number in range(7):
+        eu.write("s", set={"n": "x" * 100_000 if number == 0 else number})
+    store = eu.replica.store
+    with store.writing() as transaction:
+        transaction.put(b"large", bytes(400_000), db=store.dbs["meta"])
+    with store.writing() as transaction:
+        transaction.delete(b"large", db=store.dbs["meta"])
+    for number in range(20):
+        eu.write("s", set={"n": number})
+    data = (eu.directory / "data.mdb").read_bytes()
+    short = workplace / "short"
+    short.mkdir()
+    (short / "data.mdb").write_bytes(data[:-4096] + bytes(4096))
+    assert not verify(short).problems, "nothing lies on the last page"
+    (short / "data.mdb").write_bytes(data[:-4096])
+    copy = opened(short)
+    assert copy.vector == eu.replica.vector
+    copy.close()
+    assert not verify(short).problems
+
+
+def test_readers_find_room_on_a_full_disk(node: Make) -> None:
+    """Their table is mapped, too: a hole in it, and no room to fill it, would end who reads."""
+    table = (node("eu").directory / "lock.mdb").stat()
+    assert table.st_blocks * 512 >= table.st_size
+
+
+@pytest.mark.parametrize(
+    ("number", "free", "error"),
+    [
+        (errno.ENOSPC, 1 << 40, StoreFull),
+        (errno.EDQUOT, 1 << 40, StoreFull),
+        (errno.EIO, 0, StoreFull),  # a write that was cut short
+        (errno.EIO, 1 << 40, StoreFailed),
+        (errno.EACCES, 0, StoreFailed),
+    ],
+)
+def test_a_full_disk_refuses_writes_until_there_is_room(
+    node: Make, monkeypatch: pytest.MonkeyPatch, number: int, free: int, error: type[Refused]
+) -> None:
+    def commit(store: Store, transaction: lmdb.Transaction) -> None:
+        raise lmdb.Error(f"mdb_txn_commit: {os.strerror(number)}")
+
+    eu = node("eu")
+    eu.write("s", set={"n": 1})
+    before = eu.dump()
+    disk = os.statvfs_result((4096, 4096, 1, 1, free // 4096, 1, 1, 1, 0, 255))
+    with monkeypatch.context() as broken:
+        broken.setattr(Store, "_commit", commit)
+        broken.setattr(os, "statvfs", lambda _: disk)
+        with pytest.raises(error, match=os.strerror(number)):
+            eu.write("s", set={"n": 2})
+    assert eu.dump() == before
+    assert eu.replica.failed is (error is StoreFailed)
+    if error is StoreFull:
+        eu.write("s", set={"n": 3})
+        eu.check_answers()
 
 
 def test_a_full_map_refuses_writes_and_goes_on_reading(node: Make) -> None:

@@ -1,0 +1,114 @@
+"""A disk that is really full: writes are refused, reads go on, and nobody has to restart anything once there is room."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from node.commands.application import run
+from tests.end_to_end.cluster import ATOLL, HOST, PATIENCE_S, ROOT
+
+MEBIBYTE = 1 << 20
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own, of 3 MiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={3 * MEBIBYTE}", "none", place], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("a disk can be mounted by root only")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def fill(disk: Path) -> None:
+    """Take all the room there is."""
+    with (disk / "filling").open("ab", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+
+
+@contextmanager
+def serving(disk: Path, log: Path) -> Iterator[httpx.Client]:
+    command = [*ATOLL, "serve", "--region", "eu", "--data", str(disk / "eu"), "--listen", f"{HOST}:0"]
+    with log.open("a") as errors, subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT
+    ) as node:  # fmt: skip
+        assert node.stdout is not None
+        started = node.stdout.readline().split()
+        assert started[:2] == ["eu", "serves"], log.read_text()
+        try:
+            with httpx.Client(base_url=started[2], timeout=PATIENCE_S, trust_env=False) as client:
+                yield client
+                assert node.poll() is None, log.read_text()
+        finally:
+            node.terminate()
+    assert node.returncode == 0, log.read_text()
+
+
+def write(client: httpx.Client, number: int) -> httpx.Response:
+    return client.post(f"/streams/users/{number}", json={"set": {"userName": f"u{number}", "note": "x" * 1000}})
+
+
+def until(come: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not come():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def builds(client: httpx.Client) -> dict[str, int]:
+    """The build of each view, once all have caught up."""
+    until(lambda: all(not view["behind"] for view in client.get("/status").json()["views"].values()))
+    return {name: view["build"] for name, view in client.get("/status").json()["views"].items()}
+
+
+def test_writes_go_on_once_there_is_room(disk: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with serving(disk, log) as client:
+        built = builds(client)
+        written = 0
+        while (answer := write(client, written)).status_code == 201:
+            written += 1
+        assert (answer.status_code, answer.json()["type"]) == (507, "urn:atoll:problem:store-full")
+        assert "the disk is full" in answer.json()["detail"]
+        fill(disk)
+        for _ in range(20):
+            assert write(client, written).status_code == 507
+        assert client.get("/readyz").status_code == 200
+        with ThreadPoolExecutor(
+            100
+        ) as readers:  # more at once than the table of readers had room for when it was made
+            found = set(readers.map(lambda _: client.get("/changes?limit=1000").status_code, range(300)))
+        assert found == {200}
+        time.sleep(2.5)  # in which the views try to follow
+        (disk / "filling").unlink()
+        subprocess.run(["mount", "-o", f"remount,size={12 * MEBIBYTE}", disk], check=True)
+        assert write(client, written).status_code == 201
+        assert builds(client) == built
+        assert client.get(f"/views/users-by-name?key=u{written}").json()["rows"]
+        fill(disk)
+    fill(disk)
+    with serving(disk, log) as client:
+        assert client.get(f"/streams/users/{written}").status_code == 200
+        (disk / "filling").unlink()
+        assert write(client, written + 1).status_code == 201
+        assert builds(client) == built, "what could not be opened is not thrown away"
+    told = log.read_text()
+    assert "Traceback" not in told
+    assert 1 <= told.count("the views cannot follow the log: database or disk is full") <= 3
+    assert "the views follow the log again" in told
+    assert run(["verify", str(disk / "eu")]) == 0
+    assert os.statvfs(disk).f_bavail > 0
