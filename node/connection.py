@@ -24,14 +24,26 @@ from hypercorn.utils import parse_socket_addr
 from node.http1.answer import Dates
 from node.http1.connection import Connection as Http1Connection
 from node.http1.wire import Wire
-from node.limits import WRITE_TIMEOUT_S
+from node.interface.content import dump_json
+from node.interface.problems import Problem
+from node.limits import CONNECTIONS_MAX, REFUSAL_S, WRITE_TIMEOUT_S
+
+_FULL = dump_json(
+    Problem("overloaded", "as many clients as may be are connected; try again, or another region").document
+)
+NO_ROOM = (
+    b"HTTP/1.1 503 \r\nconnection: close\r\nretry-after: 1\r\n"
+    b"content-type: application/problem+json\r\ncontent-length: %d\r\n\r\n%b" % (len(_FULL), _FULL)
+)
 
 
 class ServerConfig(Config):
-    """hypercorn's configuration, and which protocol serves HTTP/1.1."""
+    """hypercorn's configuration, which protocol serves HTTP/1.1, and how many connections there may be and are."""
 
     http = "httptools"
     now_ms: Callable[[], int]
+    connections_max = CONNECTIONS_MAX
+    connections = 0
 
 
 class Connection(TCPServer):
@@ -39,11 +51,28 @@ class Connection(TCPServer):
 
     async def run(self) -> None:
         assert isinstance(self.config, ServerConfig)
-        if self.config.http == "hypercorn":
-            await super().run()
-            return
+        self.config.connections += 1
         try:
-            await self._run_http1(self.config)
+            if self.config.connections > self.config.connections_max:
+                await self._refuse()
+            elif self.config.http == "hypercorn":
+                await super().run()
+            else:
+                await self._run(self.config)
+        finally:
+            self.config.connections -= 1
+
+    async def _refuse(self) -> None:
+        """Say that there is no room, and go; what the client has sent is read first, or it might not hear that."""
+        wire = Wire(self.stream)
+        with trio.move_on_after(REFUSAL_S):
+            await wire.read()
+        wire.write_if_ready(NO_ROOM)
+        await trio.aclose_forcefully(self.stream)
+
+    async def _run(self, config: ServerConfig) -> None:
+        try:
+            await self._run_http1(config)
         except OSError:
             pass  # the client is gone
         finally:
@@ -72,6 +101,10 @@ class Connection(TCPServer):
         app = self.app.app  # type: ignore[attr-defined]  # hypercorn's wrapper of ASGI applications, the only kind here
         connection = Http1Connection(app, Wire(stream), Dates(config.now_ms), scope)
         await connection.run(self.context.terminated.wait)
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        await self.idle_task.stop()  # else a client that is gone stays for as long as one may idle
 
     async def protocol_send(self, event: Event) -> None:
         if not isinstance(event, RawData):

@@ -1,7 +1,9 @@
-"""How a process that serves sets up Python: its cycle collector, and how long a thread waits for its turn."""
+"""How a process that serves sets itself up: Python's cycle collector and lock, and how many files may be open."""
 
 import gc
+import resource
 import sys
+from contextlib import suppress
 
 from node.limits import LOCK_WAIT_S
 
@@ -10,6 +12,7 @@ def set_up() -> None:
     """Once everything is imported, and before anything is served."""
     _spare_the_collector()
     _share_the_lock()
+    _have_files()
 
 
 def _spare_the_collector() -> None:
@@ -29,3 +32,10 @@ def _share_the_lock() -> None:
     arrived is being read.
     """
     sys.setswitchinterval(LOCK_WAIT_S)
+
+
+def _have_files() -> None:
+    """Have as many files open as the system lets us: what is usual, 1,024, is for programs that wait by `select`."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # where the most has no bound, and the system has one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

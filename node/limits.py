@@ -48,6 +48,10 @@ SHARED_PART_BYTES_MAX = 64 * 1024
 """What followers at the end of the log are sent: so many places, and so much of each, are kept until it grows."""
 
 # Connections
+CONNECTIONS_MAX = 8_192
+"""Clients at once, 20 kB each; and no more than half of the files that the process may have open."""
+REFUSAL_S = 0.1
+"""How long one more takes, to be told so."""
 BACKLOG = 1024
 READ_BYTES = 64 * 1024
 """What is read of a connection at once, and so about what it holds."""

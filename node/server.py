@@ -1,6 +1,7 @@
 """Serving one node: a listening socket, the application on hypercorn's trio worker, and a clean end."""
 
 import random
+import resource
 import socket
 from collections.abc import Awaitable, Callable
 from typing import cast
@@ -12,7 +13,7 @@ from node.configuration import Configuration
 from node.connection import ServerConfig, use_in_hypercorn
 from node.errors import ListenError
 from node.interface.gate import Gate
-from node.limits import BACKLOG, CONNECTION_IDLE_S, GRACEFUL_S
+from node.limits import BACKLOG, CONNECTION_IDLE_S, CONNECTIONS_MAX, GRACEFUL_S
 from node.seams import Clock, Transport
 from node.service import Node, run_node
 
@@ -77,6 +78,7 @@ def _config(descriptor: int, http: str, clock: Clock) -> ServerConfig:
     config = ServerConfig()
     config.http = http
     config.now_ms = clock.now_ms
+    config.connections_max = min(CONNECTIONS_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
     config.bind = [f"fd://{descriptor}"]
     config.alpn_protocols = ["http/1.1"]
     config.accesslog = None

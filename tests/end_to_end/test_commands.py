@@ -2,11 +2,12 @@
 
 import os
 import pty
+import resource
 import signal
 import socket
 import subprocess
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,31 @@ def test_a_client_that_stops_reading_does_not_hold_the_shutdown(tmp_path: Path) 
             _, errors = serving.communicate(timeout=10)
         assert (serving.returncode, errors) == (0, "")
         assert time.monotonic() - began < 3
+
+
+def test_clients_leave_half_of_the_files_that_may_be_open(tmp_path: Path) -> None:
+    """As many as the system lets a process have, which is more than it begins with."""
+    command = [*ATOLL, "serve", "--region", "eu", "--data", str(tmp_path), "--listen", f"{HOST}:0"]
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (32, 64))
+
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, preexec_fn=limit
+    ) as serving:
+        assert serving.stdout is not None
+        port = int(serving.stdout.readline().split(" ")[2].rpartition(":")[2])
+        with ExitStack() as clients:
+            said = [_answer(clients.enter_context(socket.create_connection((HOST, port)))) for _ in range(80)]
+            assert [said.count(f"HTTP/1.1 {status}".encode()) for status in (200, 503)] == [32, 48]
+        serving.send_signal(signal.SIGTERM)
+        _, errors = serving.communicate(timeout=10)
+    assert (serving.returncode, errors) == (0, "")
+
+
+def _answer(client: socket.socket) -> bytes:
+    client.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+    return client.recv(12)
 
 
 def test_verify_says_what_it_found(store: Path, tmp_path: Path) -> None:

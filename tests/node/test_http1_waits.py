@@ -1,8 +1,11 @@
 """How long an HTTP/1.1 connection waits, how much it takes in meanwhile, and how it ends."""
 
+import json
+
 import pytest
 import trio
 
+from node.connection import ServerConfig
 from tests.http1 import BODY, GET, HOST, KINDS, hear, serving, statuses
 
 
@@ -45,6 +48,27 @@ async def test_a_reader_that_stalls_holds_nobody_for_long(kind: str, monkeypatch
                 await stalled.send_all(b"GET /endless HTTP/1.1\r\n" + HOST + b"\r\n")
                 await trio.sleep(0.1)
                 server.stop.set()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_one_client_too_many_is_told_so(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ServerConfig, "connections_max", 2)
+    with trio.fail_after(10):
+        async with serving(kind) as server:
+            one, other = [await trio.open_tcp_stream("127.0.0.1", server.port) for _ in range(2)]
+            async with one, other:
+                for stream in (one, other):
+                    await stream.send_all(GET)
+                    assert statuses(await hear(stream, 0.1)) == [200]
+                for said in (GET, b""):
+                    refused = await server.say(said, end=False)
+                    assert statuses(refused) == [503]
+                    assert b"\r\nconnection: close\r\n" in refused
+                    problem = json.loads(refused.partition(b"\r\n\r\n")[2])
+                    assert (problem["status"], problem["type"]) == (503, "urn:atoll:problem:overloaded")
+                await other.aclose()
+                while statuses(await server.say(GET, end=False, seconds=0.3)) != [200]:
+                    pass
 
 
 async def comes_to_an_end(stream: trio.SocketStream, most: int) -> bool:
