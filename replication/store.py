@@ -109,7 +109,8 @@ class Store:
             meminit=False,
         )
         mapped = self._mapped()  # before the length: a node that is looked at may have both grow
-        held = self._file.stat().st_size
+        file = self._file.stat()
+        held, self._opened = file.st_size, file.st_ino
         try:
             if not readonly:
                 self._fill_up(held, mapped)
@@ -183,6 +184,8 @@ class Store:
 
         Raises: StoreFull where the map has no room; StoreFailed where the commit failed otherwise.
         """
+        if not self._is_in_place():
+            raise StoreFailed(f"{self._file} was removed, or replaced, under the running node")
         try:
             transaction = self.env.begin(write=True)
         except lmdb.Error as error:
@@ -201,6 +204,13 @@ class Store:
         except BaseException:
             transaction.abort()
             raise
+
+    def _is_in_place(self) -> bool:
+        """Whether the file is where the next process will look for it: what is written to another is lost then."""
+        try:
+            return self.identity == self._opened
+        except FileNotFoundError:
+            return False
 
     def _has_no_room(self, error: lmdb.Error) -> bool:
         """Whether a commit came to nothing because its pages found no room; the next may find some.

@@ -1,5 +1,6 @@
 """`atoll`: the commands, and what is the same for all of them. Each command's file is imported when it is called."""
 
+import errno
 import os
 import sys
 from importlib.metadata import version
@@ -12,6 +13,7 @@ from node.views.view import ViewsRefused
 from replication.errors import StoreRefused
 
 FAILURES = (CommandFailed, ConfigurationError, ListenError, StoreRefused, ViewsRefused)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 INTERRUPTED, CUT_OFF = 130, 141
 BAD_ARGUMENTS = 2
 
@@ -52,21 +54,37 @@ def run(arguments: list[str] | None = None) -> int:
         status = app(arguments, result_action="return_value", exit_on_error=False)
     except CycloptsError:  # it has said what is wrong
         return BAD_ARGUMENTS
-    except FAILURES as error:
-        return _say(error)
-    except BaseExceptionGroup as group:
-        if group.subgroup(KeyboardInterrupt) is not None:
-            return INTERRUPTED
-        expected, rest = group.split(FAILURES)
-        if expected is None or rest is not None:
-            raise
-        return _say(first_of(expected))
+    except BrokenPipeError:  # whoever read this has seen enough
+        _say_no_more()
+        return CUT_OFF
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # whoever read this has seen enough; nothing may be flushed there any more
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return CUT_OFF
+    except (*FAILURES, OSError, BaseExceptionGroup) as error:
+        return _fail(error)
     return status if isinstance(status, int) else 0
+
+
+def _fail(error: BaseException) -> int:
+    """The exit status of a command that cannot do what it was asked; our own mistakes are raised again."""
+    group = BaseExceptionGroup("", [error])
+    if group.subgroup(KeyboardInterrupt) is not None:
+        return INTERRUPTED
+    expected, mistakes = group.split(_is_expected)
+    if expected is None or mistakes is not None:
+        raise error
+    first = first_of(expected)
+    if isinstance(first, OSError):
+        _say_no_more()
+    return _say(first)
+
+
+def _is_expected(error: BaseException) -> bool:
+    return isinstance(error, FAILURES) or (isinstance(error, OSError) and error.errno in NO_ROOM)
+
+
+def _say_no_more() -> None:
+    """Have nothing be flushed to standard output any more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(error: BaseException) -> int:

@@ -3,6 +3,7 @@
 import logging
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -121,7 +122,8 @@ async def _serve(values: dict[str, Any]) -> None:
     transport = HttpTransport()
 
     def started(node: "Node") -> None:
-        print(f"{configuration.region} serves {url} as {node.replica.origin}", flush=True)
+        with suppress(OSError):  # a log whose disk is full
+            print(f"{configuration.region} serves {url} as {node.replica.origin}", flush=True)
 
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
 

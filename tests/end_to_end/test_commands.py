@@ -10,9 +10,10 @@ import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+import httpx
 import pytest
 
-from tests.end_to_end.cluster import ATOLL, HOST, ROOT
+from tests.end_to_end.cluster import ATOLL, HOST, ROOT, free_ports
 from tests.helpers import Node
 
 
@@ -142,6 +143,29 @@ def test_clients_leave_half_of_the_files_that_may_be_open(tmp_path: Path) -> Non
 def _answer(client: socket.socket) -> bytes:
     client.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
     return client.recv(12)
+
+
+def test_what_cannot_be_said_ends_a_command_and_not_a_node(store: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*ATOLL, "verify", str(store)], stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, timeout=60
+        )
+        assert (done.returncode, done.stderr) == (1, "atoll: [Errno 28] No space left on device\n")
+        [port] = free_ports(1)
+        command = [*ATOLL, "serve", "--region", "eu", "--data", str(store), "--listen", f"{HOST}:{port}"]
+        with subprocess.Popen(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT) as serving:
+            while serving.poll() is None and not answers(f"http://{HOST}:{port}/readyz"):
+                time.sleep(0.05)
+            serving.send_signal(signal.SIGTERM)
+            _, errors = serving.communicate(timeout=10)
+    assert (serving.returncode, errors) == (0, "")
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def test_verify_says_what_it_found(store: Path, tmp_path: Path) -> None:

@@ -190,6 +190,22 @@ def test_a_full_disk_refuses_writes_until_there_is_room(
         eu.check_answers()
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_nothing_is_acknowledged_that_the_next_process_would_not_find(node: Make, replaced: bool) -> None:
+    eu = node("eu")
+    eu.write("s", set={"n": 1})
+    file, aside = eu.directory / "data.mdb", eu.directory / "aside"
+    file.rename(aside)
+    if replaced:
+        file.write_bytes(aside.read_bytes())
+    with pytest.raises(StoreFailed, match="was removed, or replaced, under the running node"):
+        eu.write("s", set={"n": 2})
+    assert eu.replica.failed
+    aside.rename(file)
+    with pytest.raises(StoreFailed):
+        eu.write("s", set={"n": 2})
+
+
 def test_a_full_map_refuses_writes_and_goes_on_reading(node: Make) -> None:
     eu = node("eu", map_bytes=1 << 20)
     eu.write("s", set={"n": 1})
