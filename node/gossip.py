@@ -1,10 +1,11 @@
 """Gossip: push at commit, pull from a random peer now and then, answer those who call.
 
 A push sends a peer what it is known to lack, one message in flight a peer, so commits in between share the next
-one and each event normally crosses a link once. The jittered pull repairs whatever pushes missed; while batches of
-it are stored the next is fetched, and the peer that gives does not push the same beside it. A peer that does not
-answer is left alone for a while that doubles, and given less at once. What arrives is committed and wakes the pushes
-in turn, so a region that is cut off from one peer is reached through another.
+one and each event normally crosses a link once. The jittered pull repairs whatever pushes missed, from one peer at
+a time unless that keeps silent; while batches of it are stored the next is fetched, and the peer that gives does not
+push the same beside it. A peer that does not answer is left alone for a while that doubles, and given less at once.
+What arrives is committed and wakes the pushes in turn, so a region that is cut off from one peer is reached through
+another.
 """
 
 import logging
@@ -58,6 +59,8 @@ class Peer:
     failures: int = 0
     error: str | None = None
     last_answer_ms: int | None = None
+    answers: int = 0
+    is_pulled_from: bool = False
     retry_at: float = 0.0
     pulls_until: float = 0.0
     byte_limit: int = MESSAGE_TARGET_BYTES
@@ -283,6 +286,7 @@ class Gossip:
         peer.failures, peer.error, peer.retry_at = 0, None, 0.0
         peer.heard.set()
         peer.last_answer_ms = self._clock.now_ms()
+        peer.answers += 1
         took = trio.current_time() - began
         if took > SLOW_CALL_S:
             peer.byte_limit = max(peer.byte_limit // 2, MESSAGE_BYTES_LEAST)
@@ -384,11 +388,24 @@ class Gossip:
                 peer.wake.set()
 
     async def _pull_forever(self) -> None:
-        while True:
-            due = [peer for peer in self.peers if peer.retry_at <= trio.current_time()]
-            if due:
-                await self._pull(self._entropy.choice(due))
-            await trio.sleep(self._interval_s * self._entropy.uniform(0.5, 1.5))
+        async with trio.open_nursery() as nursery:
+            while True:
+                due = [
+                    peer for peer in self.peers if peer.retry_at <= trio.current_time() and not peer.is_pulled_from
+                ]
+                if due:
+                    peer = self._entropy.choice(due)
+                    peer.is_pulled_from = True
+                    nursery.start_soon(self._pull_and_end, peer, ended := trio.Event())
+                    await _ended_or_silent(peer, ended)
+                await trio.sleep(self._interval_s * self._entropy.uniform(0.5, 1.5))
+
+    async def _pull_and_end(self, peer: Peer, ended: trio.Event) -> None:
+        try:
+            await self._pull(peer)
+        finally:
+            peer.is_pulled_from = False
+            ended.set()
 
 
 async def _read(transactions: Iterable[Transaction]) -> AsyncIterator[list[Arrived | LeftOut]]:
@@ -420,6 +437,15 @@ def _turns(transactions: Iterable[Arrived | LeftOut]) -> Iterator[list[Arrived |
         operations += more
     if turn:
         yield turn
+
+
+async def _ended_or_silent(peer: Peer, pull: trio.Event) -> None:
+    """Wait for a pull to end, or for the peer to leave a call without an answer for so long that others go first."""
+    answers = -1
+    while not pull.is_set() and answers != peer.answers:
+        answers = peer.answers
+        with trio.move_on_after(SLOW_CALL_S):
+            await pull.wait()
 
 
 def _unmoved(before: Digest, after: Digest | None) -> bool:

@@ -73,6 +73,9 @@ CONNECTION_IDLE_S = 60.0
 PEER_CONNECTION_IDLE_S = 30.0
 PEER_CONNECT_S = 2.0
 PEER_ANSWER_S = 10.0
+"""How long a peer may say nothing in the middle of a call."""
+PEER_CALL_S = 600.0
+"""How long a call may take in all: the largest transaction crosses a link of 4 kB a second."""
 PEER_CONNECTIONS_MAX = 64
 
 # Gossip

@@ -1,11 +1,13 @@
 """Messages to peers over HTTP: one POST to a peer's /gossip each, on connections that are kept."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 
 import httpx
+import trio
 
-from node.limits import PEER_ANSWER_S, PEER_CONNECT_S, PEER_CONNECTION_IDLE_S, PEER_CONNECTIONS_MAX
+from node.limits import PEER_ANSWER_S, PEER_CALL_S, PEER_CONNECT_S, PEER_CONNECTION_IDLE_S, PEER_CONNECTIONS_MAX
 from node.seams import Unreachable
 from replication.limits import MESSAGE_BYTES_MAX
 
@@ -35,7 +37,7 @@ class HttpTransport:
     async def call(self, url: str, message: bytes, sent: Callable[[], None] | None = None) -> bytes:
         """Send one message; the peer's answer. `sent` is told as soon as it is on its way. Raises: Unreachable."""
         extensions = EXTENSIONS if sent is None else {**EXTENSIONS, "trace": _tracing(sent)}
-        try:
+        with _unreachable():
             response = await self._wire.handle_async_request(
                 httpx.Request("POST", _target(url), headers=HEADERS, content=message, extensions=extensions)
             )
@@ -43,12 +45,10 @@ class HttpTransport:
                 return await _read(response)
             finally:
                 await response.aclose()
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise Unreachable(str(error) or type(error).__name__) from None
 
     async def ask(self, url: str, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
         """Post to a peer's interface; the status and body of its answer. Raises: Unreachable."""
-        try:
+        with _unreachable():
             target = httpx.URL(url.rstrip("/") + path)
             encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
             request = httpx.Request("POST", target, headers=encoded, content=body, extensions=EXTENSIONS)
@@ -57,11 +57,21 @@ class HttpTransport:
                 return response.status_code, await _bytes(response)
             finally:
                 await response.aclose()
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise Unreachable(str(error) or type(error).__name__) from None
 
     async def aclose(self) -> None:
         await self._wire.aclose()
+
+
+@contextmanager
+def _unreachable() -> Iterator[None]:
+    """Bound a call, and have whatever ends it without an answer be one error. Raises: Unreachable."""
+    try:
+        with trio.fail_after(PEER_CALL_S):
+            yield
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise Unreachable(str(error) or type(error).__name__) from None
+    except trio.TooSlowError:
+        raise Unreachable(f"no whole answer within {PEER_CALL_S:g} s") from None
 
 
 def _tracing(sent: Callable[[], None]) -> Callable[[str, object], Awaitable[None]]:

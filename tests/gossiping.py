@@ -30,6 +30,8 @@ class Network:
 
     nodes: dict[str, Node] = field(default_factory=dict)
     cut: set[tuple[str, str]] = field(default_factory=set)
+    hanging: set[str] = field(default_factory=set)
+    """Who takes calls, and never answers."""
     calls: list[tuple[str, str, str]] = field(default_factory=list)
     lost: int = 0
     answers_lost: bool = False
@@ -49,6 +51,8 @@ class Link:
 
     async def call(self, url: str, message: bytes, sent: Callable[[], None] | None = None) -> bytes:
         await trio.lowlevel.checkpoint()
+        if url in self.network.hanging:
+            await trio.sleep_forever()
         if self.network.silent or (self.caller, url) in self.network.cut or url not in self.network.nodes:
             self.network.lost += 1
             raise Unreachable("cut")

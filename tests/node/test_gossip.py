@@ -2,6 +2,8 @@
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import trio
 from node import gossip
 from node.interface.status import describe
 from node.limits import MESSAGE_BYTES_LEAST, PULLED_MESSAGES_MAX
+from node.seams import Unreachable
 from node.service import Node
 from node.transport import HttpTransport
 from replication import messages
@@ -107,6 +110,20 @@ async def test_both_sides_write_through_a_cut_and_agree_after_it(world: World) -
         world.heal()
         await until(lambda: same(eu, us))
         assert [value(eu, f"s/{n}") for n in range(20)] == [value(us, f"s/{n}") for n in range(20)]
+
+
+async def test_peers_that_never_answer_do_not_keep_it_from_the_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.gossip.SLOW_CALL_S", 0.05)
+    hanging = [f"hanging{number}" for number in range(3)]
+    async with world.node("eu") as eu, world.node("us", "eu", *hanging) as us:
+        world.network.hanging |= {f"http://{name}" for name in hanging}
+        for number in range(10):
+            await write(eu, "s", set={"n": number})
+            await until(lambda: same(us, eu))
+        assert all(peer.is_pulled_from for peer in us.gossip.peers if "hanging" in peer.url)
+        assert world.network.calls.count(("http://us", "http://eu", "Pull")) >= 10
 
 
 async def test_a_peer_out_of_reach_is_called_less_and_less(world: World) -> None:
@@ -479,6 +496,32 @@ async def test_over_http_a_message_is_sent_before_it_is_answered(workplace: Path
                 await sent.wait()
             gate.set()
         await transport.aclose()
+
+
+async def test_an_answer_that_never_ends_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.transport.PEER_CALL_S", 0.5)
+
+    async def drip(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/vnd.msgpack\r\ncontent-length: 9999\r\n\r\n"
+        )
+        with suppress(trio.BrokenResourceError):
+            while True:
+                await stream.send_all(b"x")
+                await trio.sleep(0.05)
+
+    transport = HttpTransport()
+    async with trio.open_nursery() as nursery:
+        [listener] = await nursery.start(partial(trio.serve_tcp, host="127.0.0.1"), drip, 0)
+        url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
+        with trio.fail_after(5):
+            with pytest.raises(Unreachable, match=r"no whole answer within 0.5 s"):
+                await transport.call(url, b"")
+            with pytest.raises(Unreachable, match=r"no whole answer within 0.5 s"):
+                await transport.ask(url, "/transactions", {}, b"")
+        await transport.aclose()
+        nursery.cancel_scope.cancel()
 
 
 async def test_what_builds_on_a_batch_that_could_not_be_stored_is_fetched_again(world: World) -> None:
