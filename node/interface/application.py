@@ -20,6 +20,9 @@ class Application(QuartTrio):
         self.node = node
         self.config["MAX_CONTENT_LENGTH"] = MESSAGE_BYTES_MAX
 
+    def create_url_adapter(self, request: Any) -> None:
+        """None: what Quart's URL map would read of a request, its host say, need not be what it takes for sound."""
+
     async def dispatch_request(self, request_context: Any = None) -> Any:
         """Answer by our own table; Quart's URL map is not asked."""
         path: bytes = request.scope.get("raw_path") or request.path.encode()

@@ -513,3 +513,12 @@ async def test_our_own_mistake_answers_500_and_the_node_lives_on(
             check_problem(await served.client.get("/status"), Case("mistake", "GET", "", 500, "internal"))
         assert "ZeroDivisionError" in caplog.text
         await served.write("s", set={"n": 1})
+
+
+@pytest.mark.parametrize(
+    "host", ["", "..", "a" * 300, "a b", "[", "x:99999999", "\N{LATIN SMALL LETTER E WITH ACUTE}"]
+)
+async def test_no_host_that_a_client_names_is_a_mistake_of_the_node_s(workplace: Path, host: str) -> None:
+    async with serving(workplace) as served:
+        for path in ("/", "/status", "/views", "/conflicts", "/openapi.json", "/streams/", "/scim/v2/Users"):
+            assert (await served.client.get(path, headers=[(b"host", host.encode())])).status_code == 200
