@@ -12,12 +12,14 @@ from typing import Annotated, Any, Literal
 import msgspec
 from cyclopts import Parameter
 
+from node.commands.event_file import FileEvent, read_event_file
 from node.commands.progress import progress_bar
+from node.commands.writable import check_writable
 from node.errors import BadArguments, CommandFailed
 from simulations.checkers.sometimes import situations_of
 from simulations.plans.case import check, load
 from simulations.plans.drawing import Recipe, region_names
-from simulations.plans.event_file import EVENTS_A_SECOND, file_operations, read_event_file
+from simulations.plans.event_file import EVENTS_A_SECOND, file_operations
 from simulations.plans.faults import KINDS, parse_kinds
 from simulations.plans.plan import DURATION_MAX_S, REGIONS_MAX, Plan, dump
 from simulations.plans.scenario import Scenario, find_scenario, shipped
@@ -104,6 +106,8 @@ def simulate(
         return HELD
     if jobs < 1:
         raise BadArguments("--jobs must be at least 1")
+    for path in (report, case):
+        check_writable(path)
     if seed is not None and seeds is not None:
         raise BadArguments("give --seed or --seeds, not both")
     if replay is not None:
@@ -143,11 +147,11 @@ def _recipe(
     if wanted not in WORKLOADS:
         if not Path(wanted).exists():
             raise BadArguments(f"workload {wanted!r} is not a file, nor known; known are {', '.join(WORKLOADS)}")
-        events = read_event_file(Path(wanted))
+        events = _read_events(Path(wanted))
         seconds = seconds if name or duration else max(60.0, len(events) / EVENTS_A_SECOND)
         given = file_operations(events, seconds)
         if regions is None and not isinstance(names, tuple):
-            names = tuple(sorted({event["region"] for event in events}))
+            names = tuple(sorted({event.region for event in events}))
     return Recipe(
         regions=names if isinstance(names, tuple) else region_names(names),
         duration=seconds,
@@ -159,6 +163,16 @@ def _recipe(
         links=scenario.links,
         sabotage=sabotage,
     )
+
+
+def _read_events(path: Path) -> list[FileEvent]:
+    try:
+        events = read_event_file(path)
+    except CommandFailed as error:
+        raise BadArguments(str(error)) from None
+    if not events:
+        raise BadArguments(f"{path} holds no event")
+    return events
 
 
 def _parse_duration(text: str) -> float:

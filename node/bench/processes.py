@@ -11,13 +11,15 @@ from typing import Any
 
 import httpx
 
+from node.errors import CommandFailed
+
 HOST = "127.0.0.1"
 READY_S = 30.0
 POLL_S = 0.2
 AS_WANTED_S = 1800.0
 
 
-class NotReady(Exception):
+class NotReady(CommandFailed):
     """A server that did not come up, or did not come to be as wanted."""
 
 
@@ -29,8 +31,10 @@ def free_port() -> int:
 
 
 def run(command: Sequence[str], *, check: bool = True) -> str:
-    """Run a command to its end; what it printed. Raises: CalledProcessError, if `check`."""
-    done = subprocess.run(command, check=check, capture_output=True, text=True)  # noqa: S603  # as the caller says
+    """Run a command to its end; what it printed. Raises: CommandFailed, if `check`."""
+    done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603  # as the caller says; below
+    if check and done.returncode:
+        raise CommandFailed(f"{command[0]} failed: {done.stderr.strip()}")
     return done.stdout.strip()
 
 

@@ -14,6 +14,7 @@ from node.bench.figure import Figure, dump, show
 from node.bench.peers import measure, rates_beside
 from node.bench.peers.rates import Rates
 from node.bench.plot import series_of, svg
+from node.commands.writable import check_writable
 from node.errors import BadArguments
 
 BENCHMARKS: dict[str, tuple[Callable[[Path], Iterator[Figure]], str]] = {
@@ -55,6 +56,9 @@ def bench(
     """
     if plot is not None and "growth" not in names:
         raise BadArguments("--plot goes with growth, which measures at several sizes")
+    check_writable(plot)
+    if data is not None and not data.is_dir():
+        raise BadArguments(f"--data {data} is not a directory")
     for name in names:
         if name not in BENCHMARKS:
             raise BadArguments(f"benchmark {name!r} is not known; known are {', '.join(BENCHMARKS)}")

@@ -5,7 +5,6 @@ regions end where the file does, whatever the network does meanwhile. An event i
 that a node holds is not written again: a load that was interrupted, or retries, repeats nothing.
 """
 
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,17 +16,14 @@ import msgspec
 import trio
 from cyclopts import Parameter
 
+from node.commands.event_file import read_event_file
 from node.commands.progress import progress_bar
 from node.configuration import is_url
 from node.errors import CommandFailed
-from node.interface.content import JSON_TYPE, parse
-from node.interface.problems import Problem
-from replication.errors import Invalid
-from replication.stream_name import check_stream, format_path
+from replication.stream_name import format_path
 
 WAIT_S = 10
 RETRY_MIN_S, RETRY_MAX_S = 0.05, 2.0
-OPERATIONS = ("set", "add", "remove", "delete")
 
 
 @dataclass(eq=False)
@@ -37,7 +33,7 @@ class _Event:
     line: int
     region: str
     stream: str
-    body: bytes
+    body: dict[str, Any]
     before: "_Event | None"
     done: trio.Event = field(default_factory=trio.Event)
     token: str | None = None
@@ -101,34 +97,14 @@ def _read(file: Path, nodes: dict[str, str]) -> list[_Event]:
     """Every event of the file, checked before the first is sent."""
     events: list[_Event] = []
     last: dict[str, _Event] = {}
-    try:
-        with file.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    event = _parse_line(number, line, file.name, nodes, last)
-                    last[event.stream] = event
-                    events.append(event)
-    except OSError as error:
-        raise CommandFailed(f"{file}: {error.strerror}") from None
+    for one in read_event_file(file):
+        if one.region not in nodes:
+            raise CommandFailed(f"line {one.line}: region {one.region!r} has no --node; given are {', '.join(nodes)}")
+        body = {**one.body, "source": {"name": file.name, "position": one.line}}
+        event = _Event(one.line, one.region, one.stream, body, last.get(one.stream))
+        last[one.stream] = event
+        events.append(event)
     return events
-
-
-def _parse_line(number: int, line: bytes, name: str, nodes: dict[str, str], last: dict[str, _Event]) -> _Event:
-    try:
-        value = parse(line, JSON_TYPE)  # as the node does: what it would refuse is told before anything is sent
-        stream, region = check_stream(value["stream"]), value["region"]
-        body = {operation: value[operation] for operation in OPERATIONS if operation in value}
-        if "at" in value:
-            body["occurred_at"] = value["at"]
-        body["source"] = {"name": name, "position": number}
-        encoded = json.dumps(body, allow_nan=False, ensure_ascii=False).encode()
-    except Problem as problem:
-        raise CommandFailed(f"line {number}: not an event: {problem.detail}") from None
-    except (ValueError, KeyError, TypeError, Invalid) as error:
-        raise CommandFailed(f"line {number}: not an event: {type(error).__name__}: {error}") from None
-    if not isinstance(region, str) or region not in nodes:
-        raise CommandFailed(f"line {number}: region {region!r} has no --node; given are {', '.join(nodes)}")
-    return _Event(number, region, stream, encoded, last.get(stream))
 
 
 class _Loading:
@@ -160,13 +136,13 @@ class _Loading:
 
     async def _send(self, event: _Event) -> str:
         url = f"{self._nodes[event.region]}/streams/{format_path(event.stream)}"
-        headers = {"content-type": JSON_TYPE, "prefer": f"wait={WAIT_S}"}
+        headers = {"prefer": f"wait={WAIT_S}"}
         if event.before is not None and event.before.token is not None:
             headers["causal-after"] = event.before.token
         deadline, pause, said = trio.current_time() + self._timeout, RETRY_MIN_S, "no answer"
         while trio.current_time() < deadline:
             try:
-                response = await self._client.post(url, content=event.body, headers=headers)
+                response = await self._client.post(url, json=event.body, headers=headers)
             except httpx.TransportError as error:
                 said = str(error) or type(error).__name__
             else:

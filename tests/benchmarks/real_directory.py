@@ -14,8 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from node.commands.event_file import read_event_file
 from simulations.plans.drawing import Recipe
-from simulations.plans.event_file import file_operations, read_event_file
+from simulations.plans.event_file import file_operations
 from simulations.world.ending import STREAM
 from simulations.world.run import Outcome, simulate
 

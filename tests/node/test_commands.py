@@ -97,14 +97,14 @@ def test_a_file_that_cannot_be_used_is_named(fails: Fails, tmp_path: Path, text:
         (b'{"region": "eu", "stream": "s", "set": {"n": 1e999}}', "not an event"),
         (b'{"region": "eu", "stream": "s", "set": {"n": 1, "n": 2}}', "the same key twice"),
         (b'{"region": "us", "stream": "s"}', "region 'us' has no --node"),
-        (b'{"region": [], "stream": "s"}', "region [] has no --node"),
+        (b'{"region": [], "stream": "s"}', "region must be a string"),
     ],
 )
 def test_a_line_that_cannot_be_loaded_is_named(fails: Fails, tmp_path: Path, line: bytes, said: str) -> None:
     file = tmp_path / "f.ndjson"
     file.write_bytes(b'{"region": "eu", "stream": "s"}\n\n' + line + b"\n")
     told = fails("load", str(file), f"--node=eu={NOWHERE}")
-    assert told.startswith("atoll: line 3: ")
+    assert "line 3: " in told
     assert said in told
 
 

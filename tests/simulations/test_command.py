@@ -102,6 +102,13 @@ def test_an_event_file_is_a_workload(elsewhere: Path, capsys: pytest.CaptureFixt
     assert "2 regions" in capsys.readouterr().out
 
 
+def test_a_file_that_holds_no_events_is_told(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for text, said in (("", "holds no event"), ("[]", "line 1: not an event"), ('{"region": []}', "not an event")):
+        (elsewhere / "file.ndjson").write_text(text)
+        assert simulate("--workload", "file.ndjson") == 2
+        assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("what", ["faults", "sabotages", "workloads", "scenarios", "situations"])
 def test_lists(what: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert simulate("--list", what) == 0
@@ -121,6 +128,8 @@ def test_lists(what: str, capsys: pytest.CaptureFixture[str]) -> None:
         (["--jobs", "0"], "--jobs must be at least 1"),
         (["--faults", "flood"], "fault 'flood' is not known; known are partition"),
         (["--workload", "nothing"], "workload 'nothing' is not a file, nor known"),
+        (["--report", "nowhere/report.html"], "nowhere/report.html cannot be written"),
+        (["--case", "."], ". cannot be written"),
         (["--sabotage", "nothing"], "sabotage 'nothing' is not known"),
         (["--fidelity", "none"], "fidelity"),
         (["nowhere.toml"], "nowhere.toml: No such file"),
