@@ -6,12 +6,14 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import cast
 
+import trio
 from hypercorn.trio import serve as hypercorn_serve
 from hypercorn.typing import ASGIFramework
 
 from node.configuration import Configuration
 from node.connection import ServerConfig, use_in_hypercorn
 from node.errors import ListenError
+from node.interface.directory import load_if_in_use
 from node.interface.gate import Gate
 from node.limits import BACKLOG, CONNECTION_IDLE_S, CONNECTIONS_MAX, GRACEFUL_S
 from node.seams import Clock, Transport
@@ -60,12 +62,13 @@ async def serve(
 
     `started` is called once the server listens. Raises: StoreRefused.
     """
-    async with run_node(configuration, clock, transport, entropy) as node:
+    async with run_node(configuration, clock, transport, entropy) as node, trio.open_nursery() as nursery:
 
         async def shutdown() -> None:
             await stop()
             node.stop()
 
+        nursery.start_soon(load_if_in_use, node)
         use_in_hypercorn()
         started(node)
         # hypercorn takes the descriptor for its own and closes it.

@@ -17,6 +17,9 @@ async def test_every_region_passes_scim2_s_checks(tmp_path: Path) -> None:
     async with running(tmp_path) as cluster:
 
         async def check(region: str) -> None:
+            await done(
+                await ask(cluster, region, "GET", "/Users")
+            )  # scim2 waits for five seconds, not for what is loaded
             command = [str(SCIM2), "--url", f"{cluster.urls[region]}/scim/v2", "test"]
             checked = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
             said = checked.stdout.decode()

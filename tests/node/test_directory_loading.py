@@ -4,9 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import trio
 
 from node.interface.directory import load
+from tests.scim import Directory
 from tests.serving import serving
 
 
@@ -28,3 +30,26 @@ async def test_requests_that_meet_while_they_are_loaded_are_all_answered(workpla
                 nursery.start_soon(ask)
         assert answers == [200, 200, 200]
         assert load.cache_info().currsize == 1
+
+
+async def test_they_are_loaded_at_start_where_they_were_asked_for_before(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(workplace) as served:
+        await served.write("users/1", set={"userName": "anna"})
+        await Directory(served).user("berta")
+    load.cache_clear()
+    async with serving(workplace / "another"):
+        assert not load.cache_info().currsize
+    async with serving(workplace):
+        pass
+    assert load.cache_info().currsize
+
+    def broken() -> None:
+        raise ImportError("there is no such module")
+
+    monkeypatch.setattr("node.interface.directory.load", broken)
+    async with serving(workplace) as served:
+        assert (await served.client.get("/streams/users/1")).status_code == 200
+    assert "/scim/v2 cannot be loaded" in caplog.text
+    caplog.clear()
