@@ -187,6 +187,7 @@ class Store:
         if not self._is_in_place():
             raise StoreFailed(f"{self._file} was removed, or replaced, under the running node")
         try:
+            self.env.reader_check()  # one that was killed would keep every page of its time from being used again
             transaction = self.env.begin(write=True)
         except lmdb.Error as error:
             raise StoreFailed(f"the store cannot begin a write: {error}") from None

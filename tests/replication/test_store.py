@@ -190,6 +190,26 @@ def test_a_full_disk_refuses_writes_until_there_is_room(
         eu.check_answers()
 
 
+def test_a_reader_that_was_killed_does_not_keep_the_file_growing(node: Make) -> None:
+    eu = node("eu")
+    reads = f"""
+import time
+from pathlib import Path
+from replication.store import Store
+transaction = Store(Path({str(eu.directory)!r}), readonly=True).reading()
+print("reading", flush=True)
+time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", reads], stdout=subprocess.PIPE, text=True) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "reading\n"
+        eu.write("s", set={"n": 0})
+        assert str(reader.pid) in eu.replica.store.env.readers()
+        reader.kill()
+    eu.write("s", set={"n": 1})
+    assert str(reader.pid) not in eu.replica.store.env.readers()
+
+
 @pytest.mark.parametrize("replaced", [False, True])
 def test_nothing_is_acknowledged_that_the_next_process_would_not_find(node: Make, replaced: bool) -> None:
     eu = node("eu")
