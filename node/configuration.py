@@ -201,7 +201,7 @@ def _check_itself(configuration: Configuration) -> None:
 def _check_others(configuration: Configuration) -> None:
     """What it says of other regions."""
     for url in configuration.peers:
-        if not is_url(url):
+        if not is_url(url) or "@" in urlsplit(url).netloc:
             raise ConfigurationError(f"peers: {url!r} is not {A_URL}")
     if len(set(configuration.peers)) != len(configuration.peers):
         raise ConfigurationError("peers: a URL comes twice")
@@ -223,7 +223,7 @@ def is_url(text: str) -> bool:
     try:
         parts = urlsplit(text)
         named = bool(parts.hostname and parts.hostname.encode("idna"))
-        plain = parts.port != 0 and parts.username is None and not parts.query and not parts.fragment
+        plain = parts.port != 0 and not parts.query and not parts.fragment
     except ValueError:  # of the port, of an address in brackets, or of a name that no resolver takes
         return False
     return parts.scheme in ("http", "https") and named and plain and text.isprintable() and " " not in text

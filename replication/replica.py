@@ -109,6 +109,7 @@ class Replica:
         self._before: Batch | None = None  # what is on its way to the disk
         self._failed: StoreFailed | None = None
         self._incarnations = 0
+        self._rolled_back = ""
         self._writer = Writer(meta.cluster, max_drift_ms // 2, self._salt)
         self._salts = ("", 0), b""
 
@@ -217,7 +218,10 @@ class Replica:
             return [turn.error for _ in jobs]
         with collector_standing_still():
             _gather(batch, jobs)
-            # Whoever learned that it was rolled back must not write under its old name first (I6).
+            # Whoever learned that it was rolled back must not write under its old name first (I6), nor later, where the
+            # new one found no room on the disk.
+            if batch.mirror.origin == self._rolled_back:
+                self._reincarnate(batch)
             for job in jobs:
                 if isinstance(job, NewIncarnation):
                     self._do(batch, job, now_ms)
@@ -296,6 +300,7 @@ class Replica:
 
     def _reincarnate(self, batch: Batch) -> None:
         """Take a new incarnation: this node's log was rolled back, and its numbers must not be used again (I6)."""
+        self._rolled_back = batch.mirror.origin
         taken = batch.heads.keys() | {batch.mirror.origin}
         self._incarnations += 1
         batch.mirror.origin = fresh_origin(self.meta.region, self._secret, taken, self._incarnations)

@@ -210,7 +210,7 @@ class Store:
         """Whether the file is where the next process will look for it: what is written to another is lost then."""
         try:
             return self.identity == self._opened
-        except FileNotFoundError:
+        except OSError:
             return False
 
     def _has_no_room(self, error: lmdb.Error) -> bool:
@@ -220,7 +220,10 @@ class Store:
         """
         if any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT)):
             return True
-        disk = os.statvfs(self.directory)
+        try:
+            disk = os.statvfs(self.directory)
+        except OSError:
+            return False
         return os.strerror(errno.EIO) in str(error) and disk.f_bavail * disk.f_frsize < ROOM_LEAST_BYTES
 
     def _commit(self, transaction: lmdb.Transaction) -> None:

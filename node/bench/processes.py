@@ -32,7 +32,7 @@ def free_port() -> int:
 
 def run(command: Sequence[str], *, check: bool = True) -> str:
     """Run a command to its end; what it printed. Raises: CommandFailed, if `check`."""
-    done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603  # as the caller says; below
+    done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603  # as the caller says
     if check and done.returncode:
         raise CommandFailed(f"{command[0]} failed: {done.stderr.strip()}")
     return done.stdout.strip()

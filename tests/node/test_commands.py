@@ -117,6 +117,7 @@ def test_what_load_cannot_do_is_named(fails: Fails, tmp_path: Path) -> None:
         assert "REGION=URL" in fails("load", str(file), f"--node={url}")
     assert "twice" in fails("load", str(file), node, node)
     assert "max-in-flight" in fails("load", str(file), node, "--max-in-flight=0")
+    assert "gave up" in fails("load", str(file), node.replace("http://", "http://me:secret@"), "--timeout=0.5")
     assert "line 1: gave up after 1 s" in fails("load", str(file), node, "--timeout=0.5")
 
 

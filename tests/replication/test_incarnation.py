@@ -4,13 +4,16 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import lmdb
 import pytest
 
+from replication.admission import decode_transaction
 from replication.command import Command, Draft, Written
 from replication.event_codec import decode_body, decode_header
-from replication.exchange import find_forks
+from replication.exchange import find_forks, lacking
 from replication.queries import missing
-from replication.replica import SALTS_DRAWN, NewIncarnation
+from replication.replica import SALTS_DRAWN, Arrival, NewIncarnation
+from replication.store import Store
 from tests.helpers import NOW, Node, operations
 
 Make = Callable[..., Node]
@@ -48,6 +51,37 @@ def test_a_write_that_was_queued_before_the_node_heard_of_its_rollback_has_a_new
     written, _ = eu.replica.turn([write, NewIncarnation(old, 7)], NOW + 1)
     assert isinstance(written, Written)
     assert written.events[0].dot.origin == eu.replica.origin != old
+
+
+def test_a_node_that_was_rolled_back_and_had_no_room_for_its_new_name_writes_nothing_under_the_old(
+    node: Make, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told by a peer's digest, or by an event of its own that comes back."""
+
+    def full(store: Store, transaction: lmdb.Transaction) -> None:
+        raise lmdb.MapFullError("no room")
+
+    for told in ("digest", "event"):
+        eu, us = node("eu"), node("us")
+        eu.write("s", set={"n": 1})
+        backup(eu, workplace / told)
+        eu.write("s", set={"n": 2})
+        us.pull_all(eu)
+        old = eu.replica.origin
+        roll_back_in_place(eu, workplace / told)
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "_commit", full)
+            if told == "digest":
+                eu.replica.turn([NewIncarnation(old, us.replica.vector[old])], eu.now_ms)
+            else:
+                with us.replica.read() as snapshot:
+                    comes_back = [decode_transaction(one) for one in lacking(snapshot, eu.digest())]
+                eu.replica.turn([Arrival(comes_back)], eu.now_ms)
+        assert eu.replica.origin == old
+        assert eu.write("s", set={"n": 3}).events[0].dot.origin == eu.replica.origin != old
+        eu.pull_all(us)
+        us.pull_all(eu)
+        assert eu.digest().heads == us.digest().heads
 
 
 def test_no_two_events_share_a_salt_under_either_name(node: Make) -> None:
