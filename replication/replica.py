@@ -218,8 +218,8 @@ class Replica:
             return [turn.error for _ in jobs]
         with collector_standing_still():
             _gather(batch, jobs)
-            # Whoever learned that it was rolled back must not write under its old name first (I6), nor later, where the
-            # new one found no room on the disk.
+            # Whoever learned that it was rolled back must not write under its old name first (I6), nor later, where
+            # the new one found no room on the disk.
             if batch.mirror.origin == self._rolled_back:
                 self._reincarnate(batch)
             for job in jobs:
