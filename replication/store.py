@@ -88,6 +88,10 @@ class Store:
             self._lock_fd = _lock(directory)
         try:
             self._open(readonly, map_bytes)
+        except lmdb.MemoryError:
+            self._unlock()
+            why = f"the system gives no {map_bytes:,} bytes of address space: raise `ulimit -v`, or lower map_bytes"
+            raise StoreRefused(f"{directory} cannot be opened as a store: {why}") from None
         except (lmdb.Error, OSError) as error:
             self._unlock()
             raise StoreRefused(f"{directory} cannot be opened as a store: {error}") from None

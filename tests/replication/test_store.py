@@ -152,6 +152,18 @@ def test_a_file_that_ends_before_pages_which_hold_nothing_is_whole(node: Make, w
     assert not verify(short).problems
 
 
+def test_a_map_that_finds_no_room_is_told(workplace: Path) -> None:
+    opens = f"""
+import resource
+from pathlib import Path
+from replication.store import Store
+resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))
+Store(Path({str(workplace / "eu")!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", opens], capture_output=True, text=True, check=False)
+    assert "the system gives no 274,877,906,944 bytes of address space" in done.stderr.splitlines()[-1]
+
+
 def test_readers_find_room_on_a_full_disk(node: Make) -> None:
     """Their table is mapped, too: a hole in it, and no room to fill it, would end who reads."""
     table = (node("eu").directory / "lock.mdb").stat()
