@@ -43,7 +43,7 @@ from node.views.views import ViewBuilding
 from replication import tables
 from replication.command import Command, Draft, Written
 from replication.errors import ConditionFailed, Refused, UnknownStream
-from replication.limits import REQUEST_KEPT_MS
+from replication.limits import IDEMPOTENCY_KEY_BYTES_MAX, REQUEST_KEPT_MS
 from replication.queries import contains, resolve_past
 from replication.snapshot import Snapshot
 from replication.tokens import parse_scoped
@@ -51,6 +51,8 @@ from replication.tokens import parse_scoped
 log = logging.getLogger("atoll.directory")
 
 ID_BYTES = 16
+KEY_BYTES = 16
+"""Of what stands for an idempotency key that leaves no room for an operation's number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,7 +353,12 @@ class DirectoryStorage(AsyncScimStorage):
     def _named(self) -> tuple[str, bytes] | None:
         """The request's key; each operation of a bulk request has its own."""
         named = self.asking.named
-        return named if named is None or not self.step else (f"{named[0]}/{self.step}", named[1])
+        if named is None or not self.step:
+            return named
+        key, fingerprint = named
+        if len(f"{key}/{self.step}".encode()) > IDEMPOTENCY_KEY_BYTES_MAX:
+            key = hashlib.blake2b(key.encode(), digest_size=KEY_BYTES).hexdigest()
+        return f"{key}/{self.step}", fingerprint
 
     def _claim(
         self,
