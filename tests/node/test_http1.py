@@ -15,6 +15,7 @@ from node.http1.answer import Dates
 from node.http1.connection import Connection
 from node.http1.exchange import Exchange
 from node.http1.parser import Message, Parser
+from node.interface.gate import read_headers
 from tests.helpers import NOW
 from tests.http1 import BODY, GET, HOST, KINDS, hear, serving, statuses
 
@@ -89,6 +90,7 @@ STRICTER: dict[str, tuple[bytes, set[int]]] = {
     "a folded line": (b"GET /a HTTP/1.1\r\n" + HOST + b"A: b\r\n c\r\n\r\n", {400}),
     "a bare line feed after a chunk's size": (BODY + b"Transfer-Encoding: chunked\r\n\r\n3\nabc\r\n0\r\n\r\n", {400}),
     "a trailer without end": (BODY + b"Transfer-Encoding: chunked\r\n\r\n0\r\nT: " + b"v" * 200_000, {400, 431}),
+    "a target that is a word": (b"GET http HTTP/1.1\r\n" + HOST + b"\r\n", {400}),
     "a proxy's request": (b"CONNECT x:1 HTTP/1.1\r\n" + HOST + b"\r\n", {501}),
     "an expectation that is none": (BODY + b"Expect: x\r\nContent-Length: 0\r\n\r\n", {417}),
     "too many headers": (b"GET /a HTTP/1.1\r\n" + HOST + b"A: b\r\n" * 200 + b"\r\n", {431}),
@@ -282,6 +284,11 @@ def test_a_url_without_a_path_asks_for_the_root() -> None:
     parser = Parser()
     parser.feed(b"GET http://x?a=b HTTP/1.1\r\n" + HOST + b"\r\n")
     assert parser.ready[0].target == b"/?a=b"
+
+
+def test_headers_that_come_twice_are_one() -> None:
+    raw = [(b"if-none-match", b'"a"'), (b"host", b"x"), (b"if-none-match", b'"b"'), (b"if-none-match", b'"c"')]
+    assert read_headers(raw) == {"if-none-match": '"a", "b", "c"', "host": "x"}
 
 
 def test_a_trailer_is_no_header() -> None:
