@@ -2,7 +2,6 @@
 
 import os
 import pty
-import resource
 import signal
 import socket
 import subprocess
@@ -123,13 +122,8 @@ def test_a_client_that_stops_reading_does_not_hold_the_shutdown(tmp_path: Path) 
 def test_clients_leave_half_of_the_files_that_may_be_open(tmp_path: Path) -> None:
     """As many as the system lets a process have, which is more than it begins with."""
     command = [*ATOLL, "serve", "--region", "eu", "--data", str(tmp_path), "--listen", f"{HOST}:0"]
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (32, 64))
-
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, preexec_fn=limit
-    ) as serving:
+    limited = ["sh", "-c", 'ulimit -Sn 32; ulimit -Hn 64; exec "$0" "$@"', *command]
+    with subprocess.Popen(limited, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as serving:
         assert serving.stdout is not None
         port = int(serving.stdout.readline().split(" ")[2].rpartition(":")[2])
         with ExitStack() as clients:
