@@ -61,6 +61,7 @@ HEADERS_MAX = 100
 PIPELINED_MAX = 16
 """Requests that are read ahead while one before them is answered."""
 HEAD_READ_S = 10.0
+"""How long a request's head may take from its first byte to its last."""
 BODY_READ_S = 30.0
 """How long the next part of a body may take."""
 OVERSIGHT_S = 5.0

@@ -60,8 +60,11 @@ class Connection:
     async def _serve(self) -> None:
         ready = self.parser.ready
         while True:
+            in_head = False
             while not ready and self._bad is None:
-                self.allow(HEAD_READ_S if self.parser.in_head else CONNECTION_IDLE_S)
+                if not in_head:  # a head has its time as a whole: by drops it would take days
+                    in_head = self.parser.in_head
+                    self.allow(HEAD_READ_S if in_head else CONNECTION_IDLE_S)
                 if not await self.read_on():
                     return
             self._waits_until = math.inf

@@ -1,6 +1,7 @@
 """How long an HTTP/1.1 connection waits, how much it takes in meanwhile, and how it ends."""
 
 import json
+from contextlib import suppress
 
 import pytest
 import trio
@@ -19,6 +20,30 @@ async def test_waits_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
         with trio.fail_after(3):
             assert await server.say(b"", end=False) == b""
             assert statuses(await server.say(GET, end=False)) == [200]
+
+
+async def test_a_head_that_comes_by_drops_has_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.http1.connection.HEAD_READ_S", 0.5)
+    monkeypatch.setattr("node.http1.connection.OVERSIGHT_S", 0.1)
+    async with serving("httptools") as server:
+        stream = await trio.open_tcp_stream("127.0.0.1", server.port)
+
+        async def drip() -> None:
+            await stream.send_all(GET + b"GET /")
+            with suppress(trio.BrokenResourceError):
+                while True:
+                    await trio.sleep(0.05)
+                    await stream.send_all(b"a")
+
+        with trio.fail_after(5):
+            async with stream, trio.open_nursery() as nursery:
+                nursery.start_soon(drip)
+                assert statuses(await hear(stream, 2.0)) == [200, 408]
+
+
+async def test_who_ends_in_the_middle_of_a_head_is_not_answered() -> None:
+    async with serving("httptools") as server:
+        assert await server.say(GET[:-2]) == b""
 
 
 async def test_an_application_has_longer_to_answer_than_a_client_to_send(monkeypatch: pytest.MonkeyPatch) -> None:
