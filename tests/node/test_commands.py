@@ -230,3 +230,29 @@ def test_what_is_stored_is_shown_as_text(capsys: pytest.CaptureFixture[str]) -> 
     assert 'flags = [true]; note = "[/x] [red]"' in shown
     assert r"tags + \u001b[31mred; tags + \u009b; tags + a\nb; tags + \u202e" in shown
     assert "[red]" in shown.splitlines()[1]
+
+
+def test_status_shows_each_link_and_what_both_ends_lack(capsys: pytest.CaptureFixture[str]) -> None:
+    silent = {"url": "http://ap", "region": None, "reachable": False, "behind": None, "ahead": None}
+    heard = {"url": "http://us", "region": "us", "reachable": True, "behind": 3, "ahead": 0}
+    status = {
+        "region": "eu", "origin": "eu.00000001", "events": 7, "heads": {"eu.00000001": [7, "ab"]},
+        "ready": True, "writing": True, "forks": [], "left_out": [],
+        "peers": [
+            {**silent, "answered_ms_ago": None, "error": "connection refused"},
+            {**heard, "answered_ms_ago": 1234, "error": None},
+        ],
+    }  # fmt: skip
+    with answering(200, json.dumps(status).encode()) as url:
+        assert run(["status", url]) == 0
+        rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+        assert [url, "eu", "eu.00000001", "7", "yes", "0", "0"] in rows
+        assert ["eu", "http://ap", "no", "-", "-", "never", "connection refused"] in rows
+        assert ["eu", "us", "yes", "3", "0", "1.2 s ago", ""] in rows
+    for change in ({"ready": False}, {"writing": False}):
+        with answering(200, json.dumps(status | change).encode()) as url:
+            assert run(["status", url]) == 0
+            assert f"│ {url} │ eu     │ eu.00000001 │ 7      │ no" in capsys.readouterr().out
+    with answering(200, json.dumps(status | {"forks": [{}]}).encode()) as url:
+        assert run(["status", url]) == 1
+        capsys.readouterr()
