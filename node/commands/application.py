@@ -22,6 +22,7 @@ app = App(
     help="A multi-region CRDT replication node: writes stay local, regions gossip, readers resolve.",
     version=lambda: version("atoll"),
     backend="trio",
+    suppress_keyboard_interrupt=False,
 )
 for name, module, summary in (
     ("demo", "demo", "Three regions on this machine, with links that can be cut, healed and delayed."),

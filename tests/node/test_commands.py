@@ -1,5 +1,6 @@
 """The commands: what is typed, read from a file or answered by somebody else, and cannot be used, is one clear line."""
 
+import errno
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from node.commands.application import run
 from node.commands.history import describe_event
 from node.commands.tables import print_table
 from node.commands.tcp_proxy import parse_delay
+from node.errors import BadArguments, CommandFailed
 
 Fails = Callable[..., str]
 NOWHERE = "http://127.0.0.1:1"
@@ -256,3 +258,62 @@ def test_status_shows_each_link_and_what_both_ends_lack(capsys: pytest.CaptureFi
     with answering(200, json.dumps(status | {"forks": [{}]}).encode()) as url:
         assert run(["status", url]) == 1
         capsys.readouterr()
+
+
+def test_what_waits_to_be_mended_is_a_row_each(capsys: pytest.CaptureFixture[str]) -> None:
+    lost = {"value": "Lisa", "region": "us", "author": "lisa"}
+    claim = {
+        "attribute": "userName", "value": "anna",
+        "holds": {"stream": "users/1", "region": "us"}, "waits": [{"stream": "users/2", "region": "eu"}],
+    }  # fmt: skip
+    items = [
+        {"stream": "users/4", "fields": {"name": {"value": "Lisa Anna", "lost": [lost]}}},
+        {"stream": "claims/userName/anna", "claim": claim},
+        {"stream": "users/5", "strays": {"registers": ["theme"], "sets": ["tags"]}},
+    ]
+    with answering(200, json.dumps({"conflicts": items}).encode()) as url:
+        assert run(["conflicts", f"--node={url}"]) == 0
+        rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+        assert rows[3:-1] == [
+            ["users/4", "name", '"Lisa Anna"', '"Lisa" (us, lisa)', "writing the field"],
+            ["claims/userName/anna", "userName anna", "users/1", "users/2 (eu)", "renaming one of them"],
+            ["users/5", "written after a split", "-", "theme, tags", "splitting again"],
+        ]
+        assert run(["conflicts", f"--node={url}", "--json"]) == 0
+        assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == items
+    with answering(200, b'{"conflicts": []}') as url:
+        assert run(["conflicts", f"--node={url}"]) == 0
+        assert capsys.readouterr().out == "nothing waits to be mended\n"
+
+
+@pytest.mark.parametrize(
+    "mistake", [ZeroDivisionError(), PermissionError(errno.EACCES, "no"), ExceptionGroup("", [BadArguments(), ZeroDivisionError()])]
+)  # fmt: skip
+def test_our_own_mistakes_are_not_hidden(monkeypatch: pytest.MonkeyPatch, mistake: Exception) -> None:
+    def verify_store(*_: object) -> None:
+        raise mistake
+
+    monkeypatch.setattr("node.commands.verify.verify_store", verify_store)
+    with pytest.raises(type(mistake)):
+        run(["verify", "x"])
+
+
+@pytest.mark.parametrize(
+    ("failure", "status"),
+    [
+        (CommandFailed("so"), 1),
+        (BadArguments("so"), 2),
+        (ExceptionGroup("", [ExceptionGroup("", [CommandFailed("so")])]), 1),
+        (KeyboardInterrupt(), 130),
+        (BaseExceptionGroup("", [KeyboardInterrupt(), CommandFailed("so")]), 130),
+    ],
+)
+def test_how_a_command_ends(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], failure: BaseException, status: int
+) -> None:
+    def verify_store(*_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr("node.commands.verify.verify_store", verify_store)
+    assert run(["verify", "x"]) == status
+    assert capsys.readouterr().err == ("" if status == 130 else "atoll: so\n")

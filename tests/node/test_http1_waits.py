@@ -8,6 +8,7 @@ import trio
 
 from node.connection import ServerConfig
 from tests.http1 import BODY, GET, HOST, KINDS, hear, serving, statuses
+from tests.serving import counting_turns
 
 
 async def test_waits_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,6 +95,26 @@ async def test_one_client_too_many_is_told_so(kind: str, monkeypatch: pytest.Mon
                 await other.aclose()
                 while statuses(await server.say(GET, end=False, seconds=0.3)) != [200]:
                     pass
+
+
+async def test_an_answer_of_many_parts_lets_others_have_a_turn() -> None:
+    async with serving("httptools") as server, counting_turns() as turns:
+        before = turns()
+        heard = await server.say(b"GET /parts HTTP/1.1\r\n" + HOST + b"\r\n", end=False, seconds=0.1)
+        assert heard.count(b"1\r\nx\r\n") == 1000
+        assert turns() - before > 900
+
+
+async def test_a_client_that_asks_for_more_meanwhile_is_not_gone() -> None:
+    async with serving("httptools") as server:
+        stream = await trio.open_tcp_stream("127.0.0.1", server.port)
+        async with stream:
+            await stream.send_all(b"GET /waits HTTP/1.1\r\n" + HOST + b"\r\n")
+            await trio.sleep(0.05)
+            await stream.send_all(GET)
+            with trio.move_on_after(0.3) as silence:
+                await stream.receive_some()
+        assert silence.cancelled_caught
 
 
 async def comes_to_an_end(stream: trio.SocketStream, most: int) -> bool:
