@@ -12,7 +12,7 @@ import errno
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
@@ -27,6 +27,8 @@ from replication.packing import pack, unpack_own
 from replication.tables import STORE_FORMAT, TABLES, Head
 
 LOCK_FILE = "lock"
+READER_BYTES = 64
+"""What LMDB keeps of a reader."""
 
 
 @dataclass(slots=True)
@@ -102,6 +104,7 @@ class Store:
     def _open(self, readonly: bool, map_bytes: int) -> None:
         if readonly and not self._file.is_file():
             raise StoreRefused(f"{self.directory} holds no store (no data.mdb)")
+        _make_room_for_readers(self.directory)
         self.env = lmdb.open(
             str(self.directory),
             map_size=map_bytes,
@@ -116,10 +119,8 @@ class Store:
         file = self._file.stat()
         held, self._opened = file.st_size, file.st_ino
         try:
-            if not readonly:
-                self._fill_up(held, mapped)
-            elif held < mapped:
-                raise StoreRefused(self._cut_short(held, mapped))
+            if held < mapped:
+                self._fill_up(held, mapped, readonly)
             self.env.reader_check()
             self._check_ours()
             self.dbs = {"meta": self.env.open_db(b"meta", create=not readonly)}
@@ -142,16 +143,14 @@ class Store:
         pages: int = self.env.info()["last_pgno"] + 1
         return pages * int(self.env.stat()["psize"])
 
-    def _fill_up(self, held: int, mapped: int) -> None:
-        """Have the files hold whatever is read through the map: else the system ends who reads it (SIGBUS).
+    def _fill_up(self, held: int, mapped: int, readonly: bool) -> None:
+        """Have the file hold whatever may be read through the map: else the system ends who reads it (SIGBUS).
 
-        Pages beyond the data's end were free and never written, or a copy broke off: those read as damaged now. The
-        table of readers is a file with holes, which a full disk could not fill when many read.
+        Pages beyond its end were free and never written, or a copy broke off: those read as damaged now.
         """
-        if held < mapped:
-            os.truncate(self._file, mapped)
-        with suppress(OSError), (self.directory / "lock.mdb").open("r+b") as readers:  # as far as there is room
-            os.posix_fallocate(readers.fileno(), 0, os.fstat(readers.fileno()).st_size)
+        if readonly:
+            raise StoreRefused(self._cut_short(held, mapped))
+        os.truncate(self._file, mapped)
 
     def _cut_short(self, held: int, mapped: int) -> str:
         there = f"{held} of {mapped} bytes are there"
@@ -273,6 +272,19 @@ class Store:
     def write_counters(self, transaction: lmdb.Transaction, mirror: Mirror) -> None:
         counters = [mirror.clock, mirror.position, mirror.streams]
         transaction.put(b"counters", pack(counters), db=self.dbs["meta"])
+
+
+def _make_room_for_readers(directory: Path) -> None:
+    """Give LMDB's table of readers its room on the disk, before it is mapped.
+
+    LMDB makes it a hole: on a full disk the system would end who writes itself into it (SIGBUS).
+    """
+    try:
+        with (directory / "lock.mdb").open("ab") as readers:
+            os.posix_fallocate(readers.fileno(), 0, READER_BYTES * (READERS_MAX + 2))
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES):  # of a store that is only to be read, it is only read
+            raise
 
 
 def _lock(directory: Path) -> int:

@@ -113,3 +113,14 @@ def test_writes_go_on_once_there_is_room(disk: Path, tmp_path: Path) -> None:
     assert "the views follow the log again" in told
     assert run(["verify", str(disk / "eu")]) == 0
     assert os.statvfs(disk).f_bavail > 0
+
+
+def test_a_start_that_finds_no_room_is_told(disk: Path) -> None:
+    (disk / "eu").mkdir()
+    (disk / "eu" / "lock").touch()
+    fill(disk)
+    command = [*ATOLL, "serve", "--region", "eu", "--data", str(disk / "eu"), "--listen", f"{HOST}:0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=PATIENCE_S)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith("No space left on device\n")
+    assert done.stderr.count("\n") == 1

@@ -16,6 +16,7 @@ import pytest
 from replication.batch import Batch
 from replication.command import Command, Draft, Written
 from replication.errors import Refused, StoreFailed, StoreFull, StoreRefused
+from replication.limits import READERS_MAX
 from replication.replica import Replica
 from replication.store import Store
 from replication.verify import verify
@@ -166,8 +167,10 @@ Store(Path({str(workplace / "eu")!r}))
 
 def test_readers_find_room_on_a_full_disk(node: Make) -> None:
     """Their table is mapped, too: a hole in it, and no room to fill it, would end who reads."""
-    table = (node("eu").directory / "lock.mdb").stat()
+    store = node("eu").replica.store
+    table = (store.directory / "lock.mdb").stat()
     assert table.st_blocks * 512 >= table.st_size
+    assert store.env.max_readers() >= READERS_MAX
 
 
 @pytest.mark.parametrize(
