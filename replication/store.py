@@ -129,7 +129,7 @@ class Store:
             self.dbs |= {name: self.env.open_db(name.encode(), create=not readonly) for name in TABLES}
         except lmdb.Error as error:
             why = f"{self.directory} is not a store of Atoll's: {error}"
-            if held < mapped:
+            if held < mapped and isinstance(error, lmdb.CorruptedError):
                 why = self._cut_short(held, mapped)
                 os.truncate(self._file, held)
             self.env.close()
