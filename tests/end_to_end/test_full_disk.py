@@ -22,7 +22,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of its own, of 3 MiB."""
     place = tmp_path / "disk"
     place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={3 * MEBIBYTE}", "none", place]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={3 * MEBIBYTE}", "none", str(place)]
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("a disk can be mounted by root only")
     try:
