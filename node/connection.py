@@ -21,7 +21,7 @@ from hypercorn.trio import run, tcp_server
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.utils import parse_socket_addr
 
-from node.http1.answer import Dates
+from node.http1.answer import STATUS_LINES, Dates
 from node.http1.connection import Connection as Http1Connection
 from node.http1.wire import Wire
 from node.interface.content import dump_json
@@ -31,8 +31,8 @@ from node.limits import CONNECTIONS_MAX, REFUSAL_S, WRITE_TIMEOUT_S
 _FULL = dump_json(
     Problem("overloaded", "as many clients as may be are connected; try again, or another region").document
 )
-NO_ROOM = (
-    b"HTTP/1.1 503 \r\nconnection: close\r\nretry-after: 1\r\n"
+NO_ROOM = STATUS_LINES[503] + (
+    b"connection: close\r\nretry-after: 1\r\n"
     b"content-type: application/problem+json\r\ncontent-length: %d\r\n\r\n%b" % (len(_FULL), _FULL)
 )
 
