@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from node.bench import directory as identity
-from node.bench import embedded, exchange, followers, http, streams
+from node.bench import embedded, exchange, followers, http, idle, streams
 from node.bench.figure import Figure, dump, show
 from node.bench.peers import measure, rates_beside
 from node.bench.peers.rates import Rates
@@ -25,6 +25,7 @@ BENCHMARKS: dict[str, tuple[Callable[[Path], Iterator[Figure]], str]] = {
     "ingest": (streams.ingest, "streams of writes (1 minute)"),
     "catch-up": (exchange.catch_up, "a new region takes in a million events (5 minutes)"),
     "lag": (exchange.lag, "how far a region lags while clients write (1 minute)"),
+    "idle": (idle.idle, "what an exchange costs where there is nothing to say (20 seconds)"),
     "followers": (followers.followers, "writes beside clients that follow the log (1 minute)"),
     "directory": (identity.directory, "100,000 users, 2,000 groups: views, look-ups, SCIM (1 minute)"),
     "sets": (embedded.sets, "a set at 1,000 and at 1,000,000 members (2 minutes)"),
@@ -35,7 +36,7 @@ BENCHMARKS: dict[str, tuple[Callable[[Path], Iterator[Figure]], str]] = {
 def bench(
     *names: str, peers: bool = False, json: bool = False, plot: Path | None = None, data: Path | None = None
 ) -> int:
-    """Measure, and print a table: append, write, read, requests, ingest, catch-up, lag, followers,
+    """Measure, and print a table: append, write, read, requests, ingest, catch-up, lag, idle, followers,
     directory, sets, growth.
 
     Each figure stands beside its floor, measured in the same run: what nothing that does the same on this machine and

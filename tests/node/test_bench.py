@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import trio
 
-from node.bench import directory, embedded, exchange, five_rows, followers, http, loader, streams
+from node.bench import directory, embedded, exchange, five_rows, followers, http, idle, loader, streams
 from node.bench.figure import Figure, dump
 from node.bench.floor import recording
 from node.bench.loader import Load, Loaded
@@ -100,6 +100,7 @@ def test_the_served_benchmarks_run_small(workplace: Path, monkeypatch: pytest.Mo
         (streams, {"STREAMS": (50,), "PAST": 100, "EVENTS": 2_000}),
         (followers, {"COUNTS": (0, 3), "CONNECTIONS": 2}),
         (exchange, {"EVENTS": 2_000, "STREAMS": 100, "LAG_RATES": (50,), "LAG_S": 1.0}),
+        (idle, {"ORIGINS": (2,), "SECONDS": 0.5, "BARE_REQUESTS": 50}),
     ):
         for name, value in values.items():
             monkeypatch.setattr(module, name, value)
@@ -110,6 +111,7 @@ def test_the_served_benchmarks_run_small(workplace: Path, monkeypatch: pytest.Mo
         streams.ingest,
         exchange.catch_up,
         exchange.lag,
+        idle.idle,
         followers.followers,
     )
     for benchmark in served:
