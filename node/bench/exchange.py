@@ -14,7 +14,7 @@ import httpx
 from node.bench import five_rows
 from node.bench.figure import Figure
 from node.bench.floor import recording, replay, timed
-from node.bench.processes import HOST, atoll, free_port, wait_until
+from node.bench.processes import HOST, atoll, free_port, stand_in, wait_until
 from node.bench.workload import NAME, NOW, fill, open_replica
 from replication.admission import decode_transaction
 from replication.exchange import claims, lacking
@@ -25,6 +25,7 @@ from replication.store import Store
 EVENTS, STREAMS = 1_000_000, 200_000
 LAG_RATES = (100, 1_000)
 LAG_S = 10.0
+LAG_STREAMS = 10_000
 
 
 def catch_up(directory: Path) -> Iterator[Figure]:
@@ -68,7 +69,12 @@ def _floors(directory: Path) -> tuple[float, float]:
 
 
 def lag(directory: Path) -> Iterator[Figure]:
-    """From the answer to a write in one region until a follower in another has it, while clients write."""
+    """From the answer to a write in one region until a follower in another has it, while clients write.
+
+    The floor is a bare durable write of the same client's, at the same pace: an event that reaches another region is
+    sent there and synced, whatever else.
+    """
+    bare = {rate: _bare_writes(directory / f"bare-{rate}", rate) for rate in LAG_RATES}
     first, second = free_port(), free_port()
     with (
         atoll(directory, "eu", first, "--peer", f"http://{HOST}:{second}") as eu,
@@ -76,10 +82,10 @@ def lag(directory: Path) -> Iterator[Figure]:
     ):
         wait_until(_hears_its_peers, eu, us)
         for rate in LAG_RATES:
-            lags = measure_lag(eu, us, rate)
-            cuts = quantiles(lags, n=100)
-            yield Figure(f"replication lag at {rate:,} writes/s, p50", cuts[49] * 1000, "ms")
-            yield Figure(f"replication lag at {rate:,} writes/s, p99", cuts[98] * 1000, "ms")
+            cuts, floor = quantiles(measure_lag(eu, us, rate), n=100), quantiles(bare[rate], n=100)
+            for part in (50, 99):
+                what = f"replication lag at {rate:,} writes/s, p{part}"
+                yield Figure(what, cuts[part - 1] * 1000, "ms", floor[part - 1] * 1000)
 
 
 def measure_lag(written: str, followed: str, rate: int) -> list[float]:
@@ -89,7 +95,28 @@ def measure_lag(written: str, followed: str, rate: int) -> list[float]:
     follower = threading.Thread(target=_follow, args=(followed, arrived, ready, over), daemon=True)
     follower.start()
     ready.wait(10)
-    answered: dict[str, float] = {}
+    answered = {answer.json()["dot"]: at for answer, _, at in _writes_at(written, rate)}
+    deadline = time.monotonic() + 10
+    while not answered.keys() <= arrived.keys() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    over.set()
+    assert answered.keys() <= arrived.keys(), "writes did not arrive"
+    return [max(0.0, arrived[dot] - at) for dot, at in answered.items()]
+
+
+def _bare_writes(directory: Path, rate: int) -> list[float]:
+    """How long each of a client's writes takes where only the rows of an event are put. Units: seconds."""
+    replica = open_replica(directory)
+    fill(replica, LAG_STREAMS, LAG_STREAMS)
+    replica.close()
+    port = free_port()
+    with stand_in("bare", directory, port):
+        return [at - asked for _, asked, at in _writes_at(f"http://{HOST}:{port}", rate)]
+
+
+def _writes_at(url: str, rate: int) -> Iterator[tuple[httpx.Response, float, float]]:
+    """Write so many times a second, as far as this client keeps up: each answer, when it was asked for, and when it
+    came."""
     rng = random.Random(rate)
     with httpx.Client(trust_env=False, timeout=30) as client:
         began = time.perf_counter()
@@ -98,16 +125,11 @@ def measure_lag(written: str, followed: str, rate: int) -> list[float]:
             if (left := due - time.perf_counter()) > 0:
                 time.sleep(left)
             body = {"set": {"displayName": NAME, "revision": number}}
-            answer = client.post(f"{written}/streams/users/{rng.randrange(10_000)}", json=body)
-            answered[answer.json()["dot"]] = time.perf_counter()
+            asked = time.perf_counter()
+            answer = client.post(f"{url}/streams/users/{rng.randrange(LAG_STREAMS)}", json=body)
+            yield answer, asked, time.perf_counter()
             if due + LAG_S < time.perf_counter():
-                break  # the client itself cannot keep up
-    deadline = time.monotonic() + 10
-    while not answered.keys() <= arrived.keys() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    over.set()
-    assert answered.keys() <= arrived.keys(), "writes did not arrive"
-    return [max(0.0, arrived[dot] - at) for dot, at in answered.items()]
+                break
 
 
 def _follow(url: str, arrived: dict[str, float], ready: threading.Event, over: threading.Event) -> None:

@@ -5,6 +5,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from node.bench import loader, straight
 from node.bench.figure import Figure
 from node.bench.floor import copied
@@ -75,10 +77,14 @@ def _loaded(load: Load) -> Loaded:
 
 
 def others(directory: Path) -> Iterator[Figure]:
-    """Conditional and forced reads and writes, many reads at once, and a page of changes, at 16 connections."""
+    """Conditional and forced reads and writes, many reads at once, pages of changes; the floor is as for reads."""
     _prepare(directory)
-    port = free_port()
-    with atoll(directory, "eu", port):
+    port, stock = free_port(), free_port()
+    with (
+        stand_in("stock", copied(directory / "eu", directory / "stock"), stock),
+        atoll(directory, "eu", port) as node,
+    ):
+        wait_until(_shows_all_it_has, node, f"http://{HOST}:{stock}")
         token = _token(port)
         many = '{"streams":[' + ",".join(f'"users/{number:07}"' for number in range(100)) + "]}"
         for what, load in {
@@ -95,7 +101,8 @@ def others(directory: Path) -> Iterator[Figure]:
             "resolve, 100 streams": Load(HOST, port, 16, SECONDS, "POST", "/resolve", body=many, headers=JSON),
             "changes, a page of 100": Load(HOST, port, 16, SECONDS, "GET", "/changes"),
         }.items():  # fmt: skip
-            yield Figure(f"HTTP {what}, 16 connections", _loaded(load).rate, "requests/s")
+            floor = _loaded(replace(load, port=stock))
+            yield Figure(f"HTTP {what}, 16 connections", _loaded(load).rate, "requests/s", floor.rate)
 
 
 def _token(port: int) -> str:
