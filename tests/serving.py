@@ -14,6 +14,7 @@ from node.configuration import configure
 from node.seams import Unreachable
 from node.server import listen, serve, url_of
 from node.service import Node
+from tests.described import check_answer
 from tests.helpers import NOW, dump
 
 
@@ -89,7 +90,9 @@ async def serving(directory: Path, region: str = "eu", **options: Any) -> AsyncI
             await ready.wait()
             while not nodes[0].ready:
                 await trio.sleep(0.005)
-        async with httpx.AsyncClient(base_url=url, timeout=30, trust_env=False) as client:
+        async with httpx.AsyncClient(
+            base_url=url, timeout=30, trust_env=False, event_hooks={"response": [check_answer]}
+        ) as client:
             yield Served(nodes[0], client, clock, url)
         stop.set()
 

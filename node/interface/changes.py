@@ -17,7 +17,7 @@ import trio
 from crdt.version_vector import VersionVector, join
 from node.followers import Part
 from node.interface.conditions import wait_causal
-from node.interface.content import JSON_TYPE, MSGPACK_TYPE, NDJSON_TYPE, dump_json
+from node.interface.content import JSON_TYPE, MSGPACK_TYPE, NDJSON_TYPE, SSE_TYPE, dump_json
 from node.interface.events import show_event
 from node.interface.listings import resolve_or_problem
 from node.interface.reply import Reply, SendPart, Stream, accepted
@@ -31,8 +31,6 @@ from replication.queries import changes
 from replication.snapshot import Snapshot
 from replication.stream_name import check_name, is_prefix
 from replication.tokens import format_token, parse_scoped
-
-SSE_TYPE = "text/event-stream"
 
 Item = dict[str, Any]
 Lines = Callable[[str, list[Item]], Iterator[bytes]]

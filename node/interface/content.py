@@ -19,6 +19,8 @@ MERGE_PATCH_TYPE = "application/merge-patch+json"
 MSGPACK_TYPE = "application/vnd.msgpack"
 PROBLEM_TYPE = "application/problem+json"
 NDJSON_TYPE = "application/x-ndjson"
+SSE_TYPE = "text/event-stream"
+SCIM_TYPE = "application/scim+json"
 
 
 DIGITS_MARKED = bytes(ord("0") if byte in b"0123456789" else ord(" ") for byte in range(256))

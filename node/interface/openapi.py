@@ -4,86 +4,65 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from node.interface.content import JSON_TYPE, MERGE_PATCH_TYPE, MSGPACK_TYPE, NDJSON_TYPE, PROBLEM_TYPE
-from node.interface.problems import PREFIX, TYPES
+from node.interface.content import (
+    JSON_TYPE,
+    MERGE_PATCH_TYPE,
+    MSGPACK_TYPE,
+    NDJSON_TYPE,
+    PROBLEM_TYPE,
+    SCIM_TYPE,
+    SSE_TYPE,
+)
+from node.interface.schemas import BODIES, COMPONENTS, DOT, TEXT, Schema, ref
+from node.limits import WAIT_MAX_S
+from replication.limits import PAGE_MAX
 
 if TYPE_CHECKING:
     from node.interface.routes import Route
 
-TOKEN = {"type": "string", "description": "scope~origin.seq_origin.seq"}
-ELEMENTS = {
+QUERY: dict[str, Schema] = {
+    "limit": {"type": "integer", "minimum": 1, "maximum": PAGE_MAX},
+    "wait": {"type": "integer", "minimum": 0, "maximum": WAIT_MAX_S},
+    "conflicts": {"type": "boolean"},
+    "follow": {"type": "boolean"},
+    "form": {"enum": ["events", "resolved"]},
+}
+"""Parameters that are not any text."""
+TOKENS: Schema = {"type": "string", "pattern": "^[^~]*[0-9a-f]{8}~"}
+WRITE_HEADERS: dict[str, tuple[str, Schema]] = {
+    "If-Match": (
+        'A token in quotes: the stream is exactly there, else 412. "*": it exists',
+        {"type": "string", "pattern": r'^(\*|"[0-9a-f]{8}~[^"]*")'},
+    ),
+    "If-None-Match": ("*: the stream does not exist", {"const": "*"}),
+    "Causal-Context": ("The token that the author had read: what the write may supersede", TOKENS),
+    "Idempotency-Key": (
+        "A name for this request: asked again, it is answered the same and done once",
+        {"type": "string", "minLength": 1},
+    ),
+    "Idempotency-Fingerprint": (
+        "What tells this request from another under its key [a hash of it], in hexadecimal",
+        {"type": "string", "pattern": "^[0-9a-f]+$"},
+    ),
+    "Atoll-Actor": ("Who writes [anonymous]", {"type": "string", "minLength": 1}),
+}
+WAIT = "wait=SECONDS: how long to wait for them [2, at most 30]"
+WAIT_HEADERS: dict[str, tuple[str, Schema]] = {
+    "Causal-After": ("Tokens, of any scope, that this node must hold first", TOKENS),
+    "Prefer": (WAIT, TEXT),
+}
+READ_HEADERS = {"If-None-Match": ("Tags: 304 where the state still has one of them", TEXT)}
+TAGGED = {"stream", "listing", "rows"}
+"""Answers that have an ETag, and are left out where the client has them."""
+FOLLOWED: Schema = {
     "type": "object",
-    "additionalProperties": {"type": "array", "items": {"type": "string"}, "minItems": 1},
-    "minProperties": 1,
+    "description": "A change a line, as on a page; where it is the last for now, with the cursor beside it. An item"
+    " `caught_up` says that there is nothing more yet",
 }
-OPERATIONS = {
-    "set": {"type": "object", "description": "Registers to write; null clears", "minProperties": 1},
-    "add": {**ELEMENTS, "description": "Elements to add to sets"},
-    "remove": {**ELEMENTS, "description": "Elements to remove from sets"},
-    "delete": {"const": True, "description": "Reset every field that was seen; stands alone"},
-}
-PROVENANCE = {
-    "occurred_at": {"type": "string", "format": "date-time", "description": "When it happened, where not now"},
-    "source": {
-        "type": "object",
-        "description": "Where it was imported from; a repeat is skipped",
-        "properties": {"name": {"type": "string"}, "position": {"type": ["integer", "string"]}},
-        "required": ["name", "position"],
-        "additionalProperties": False,
-    },
-}
-LINE = {
-    "context": {**TOKEN, "description": "What the author had seen of the stream"},
-    "expect": {**TOKEN, "description": "The stream is exactly there, else this line is refused"},
-}
-BODIES: dict[str, dict[str, Any]] = {
-    "event": {"type": "object", "properties": {**OPERATIONS, **PROVENANCE}, "additionalProperties": False},
-    "merge-patch": {"type": "object", "description": "RFC 7396, onto the registers", "minProperties": 1},
-    "transaction": {
-        "type": "object",
-        "properties": {
-            "events": {
-                "type": "array",
-                "minItems": 1,
-                "items": {
-                    "type": "object",
-                    "properties": {"stream": {"type": "string"}, **OPERATIONS},
-                    "required": ["stream"],
-                    "additionalProperties": False,
-                },
-            },
-            "expect": {"type": "object", "additionalProperties": TOKEN},
-            **PROVENANCE,
-        },
-        "required": ["events"],
-        "additionalProperties": False,
-    },
-    "streams": {
-        "type": "object",
-        "properties": {"streams": {"type": "array", "items": {"type": "string"}}},
-        "required": ["streams"],
-        "additionalProperties": False,
-    },
-    "view-change": {
-        "type": "object",
-        "properties": {"do": {"enum": ["rebuild", "switch", "drop"]}, "build": {"type": "integer"}},
-        "required": ["do"],
-        "additionalProperties": False,
-    },
-}
-WRITE_HEADERS = {
-    "If-Match": 'A token in quotes: the stream is exactly there, else 412. "*": it exists',
-    "If-None-Match": "*: the stream does not exist",
-    "Causal-Context": "The token that the author had read: what the write may supersede",
-    "Idempotency-Key": "A name for this request: asked again, it is answered the same and done once",
-    "Idempotency-Fingerprint": "What tells this request from another under its key [a hash of it], in hexadecimal",
-    "Atoll-Actor": "Who writes [anonymous]",
-}
-WAIT_HEADERS = {
-    "Causal-After": "Tokens, of any scope, that this node must hold first",
-    "Prefer": "wait=SECONDS: how long to wait for them [2, at most 30]",
-}
-WRITING = {"event", "merge-patch", "transaction"}
+UNCHANGED = {"description": "The client has this state"}
+PROBLEM = {PROBLEM_TYPE: {"schema": ref("problem")}}
+BARE = {"message", "views", "view", "status", "health", "readiness", "openapi"}
+"""Answers to what takes no headers of ours."""
 
 
 def describe(routes: "Iterable[Route]") -> dict[str, Any]:
@@ -99,39 +78,27 @@ def describe(routes: "Iterable[Route]") -> dict[str, Any]:
             "description": "A multi-region CRDT replication node. Conditions hold per region.",
         },
         "paths": paths,
-        "components": {
-            "schemas": {
-                "problem": {
-                    "type": "object",
-                    "properties": {
-                        "type": {"enum": [PREFIX + kind for kind in TYPES]},
-                        "title": {"type": "string"},
-                        "status": {"type": "integer"},
-                        "detail": {"type": "string"},
-                    },
-                    "required": ["type", "title", "status", "detail"],
-                }
-            }
-        },
+        "components": {"schemas": COMPONENTS},
     }
 
 
 def _operation(route: "Route") -> dict[str, Any]:
     name = route.path[route.path.find("{") + 1 : route.path.find("}")] if "{" in route.path else None
-    parameters = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}}] if name else []
-    parameters += [_parameter(name, "query", text) for name, text in (route.query or {}).items()]
-    parameters += [_parameter(name, "header", text) for name, text in _headers(route).items()]
+    path = {"name": name, "in": "path", "required": True, "schema": DOT if name == "dot" else TEXT}
+    parameters = [path] if name else []
+    parameters += [
+        {"name": name, "in": "query", "description": text, "schema": QUERY.get(name, TEXT)}
+        for name, text in (route.query or {}).items()
+    ]
+    parameters += [
+        {"name": name, "in": "header", "description": text, "schema": schema}
+        for name, (text, schema) in _headers(route).items()
+    ]
     operation: dict[str, Any] = {
         "operationId": _operation_id(route),
         "summary": route.summary,
         "parameters": parameters,
-        "responses": {
-            "201" if route.body in WRITING or route.method == "DELETE" else "200": {"description": "Done"},
-            "default": {
-                "description": "A problem",
-                "content": {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/problem"}}},
-            },
-        },
+        "responses": _responses(route),
     }
     if route.body is not None:
         operation["requestBody"] = {"required": True, "content": _content(route.body)}
@@ -139,37 +106,82 @@ def _operation(route: "Route") -> dict[str, Any]:
 
 
 def _operation_id(route: "Route") -> str:
+    name = route.handler.__name__
     if route.query is None:  # one handler for every method: what it does is another document's to say
-        return f"{route.handler.__name__}_{route.method.lower()}"
-    return route.handler.__name__ + ("_below" if route.path.endswith("}/") else "")
+        return f"{name}_{route.method.lower()}"
+    return name + ("_at_root" if route.path == "/" else "_below" if route.path.endswith("}/") else "")
 
 
-def _headers(route: "Route") -> dict[str, str]:
-    if route.path in ("/gossip", "/status", "/healthz", "/readyz", "/openapi.json", "/"):
+def _headers(route: "Route") -> dict[str, tuple[str, Schema]]:
+    if route.answer in BARE:
         return {}
-    writes = route.body in WRITING or route.method == "DELETE"
-    headers = {**WRITE_HEADERS, **WAIT_HEADERS} if writes else dict(WAIT_HEADERS)
-    if route.body == "lines":
-        headers |= {
-            "Atoll-Actor": WRITE_HEADERS["Atoll-Actor"],
-            "Prefer": f"return=minimal: only what was refused, and the summary; {WAIT_HEADERS['Prefer']}",
-        }
-    if route.body == "transaction":
-        headers = {name: text for name, text in headers.items() if name not in list(WRITE_HEADERS)[:3]}
+    if route.answer == "scim":
+        return {**WRITE_HEADERS, **WAIT_HEADERS} if route.method != "GET" else {**READ_HEADERS, **WAIT_HEADERS}
+    if route.answer == "written":
+        return {**WRITE_HEADERS, **WAIT_HEADERS}
+    if route.answer == "transaction":
+        return dict([*WRITE_HEADERS.items()][3:]) | WAIT_HEADERS
+    if route.answer == "outcome":
+        minimal = "return=minimal: only what was refused, and the summary"
+        return {"Atoll-Actor": WRITE_HEADERS["Atoll-Actor"], **WAIT_HEADERS, "Prefer": (f"{minimal}; {WAIT}", TEXT)}
+    return {**READ_HEADERS, **WAIT_HEADERS} if route.answer in TAGGED else dict(WAIT_HEADERS)
+
+
+def _responses(route: "Route") -> dict[str, Any]:
+    done: dict[str, Any] = {"description": "Done", "content": _answers(route)}
+    headers = _answer_headers(route)
+    if headers:
+        done["headers"] = {name: {"description": text, "schema": TEXT} for name, text in headers.items()}
+    if route.answer == "scim":
+        error = {"description": "An error of SCIM's", "content": _answers(route)}
+        return {"2XX": {**done, "description": "As RFC 7644 has it"}, "304": UNCHANGED, "default": error}
+    responses: dict[str, Any] = {
+        "201" if route.answer in ("written", "transaction") else "200": done,
+        "default": {"description": "A problem", "content": PROBLEM},
+    }
+    if route.answer in TAGGED:
+        responses["304"] = UNCHANGED
+    if route.answer == "readiness":
+        responses["503"] = {"description": "Not ready", "content": _answers(route)}
+    if route.answer == "message":
+        untaken = "Nothing of the message could be taken"
+        responses["400"] = {"description": untaken, "content": {**_answers(route), **PROBLEM}}
+    return responses
+
+
+def _answers(route: "Route") -> dict[str, Any]:
+    """What is answered, by media type."""
+    shown: dict[str, Any] = {"schema": ref(route.answer)}
+    if route.answer == "stream":
+        shown = {"schema": {"anyOf": [ref("stream"), ref("members"), ref("membership")]}}
+    if route.answer == "outcome":
+        return {NDJSON_TYPE: shown}
+    if route.answer == "message":
+        return {MSGPACK_TYPE: shown}
+    if route.answer == "scim":
+        return {SCIM_TYPE: shown}
+    if route.answer == "changes":
+        return {JSON_TYPE: shown, MSGPACK_TYPE: shown, SSE_TYPE: {"schema": TEXT}, NDJSON_TYPE: {"schema": FOLLOWED}}
+    return {JSON_TYPE: shown, MSGPACK_TYPE: shown}
+
+
+def _answer_headers(route: "Route") -> dict[str, str]:
+    headers: dict[str, str] = {}
+    if route.answer in TAGGED or route.answer in ("written", "scim"):
+        headers["ETag"] = "The token, and what tells this showing of the state from others"
+    if route.answer in ("written", "transaction", "scim"):
+        headers["Location"] = "What was written"
+    if "cursor" in (route.query or {}):
+        headers["Link"] = 'rel="next": the next page'
     return headers
 
 
-def _parameter(name: str, place: str, text: str) -> dict[str, Any]:
-    return {"name": name, "in": place, "description": text, "schema": {"type": "string"}}
-
-
 def _content(body: str) -> dict[str, Any]:
-    if body == "lines":
-        item = {"type": "object", "properties": {"stream": {"type": "string"}, **OPERATIONS, **LINE, **PROVENANCE}}
-        lines = {"schema": {"description": "One event a line (NDJSON), or one msgpack map after another", **item}}
-        return {NDJSON_TYPE: lines, MSGPACK_TYPE: lines}
     if body == "message":
-        return {MSGPACK_TYPE: {"schema": {"description": "A message of the gossip protocol"}}}
-    media_type = MERGE_PATCH_TYPE if body == "merge-patch" else JSON_TYPE
+        return {MSGPACK_TYPE: {"schema": ref("message")}}
     schema = {"schema": BODIES[body]}
-    return {media_type: schema, MSGPACK_TYPE: schema}
+    if body == "line":
+        return {NDJSON_TYPE: schema, MSGPACK_TYPE: schema}
+    if body == "merge-patch":
+        return {MERGE_PATCH_TYPE: schema, JSON_TYPE: schema, MSGPACK_TYPE: schema}
+    return {JSON_TYPE: schema, MSGPACK_TYPE: schema}

@@ -38,13 +38,14 @@ PAGED = {
 class Route:
     """One method of one path.
 
-    Shape: `query` maps each parameter to what it does; None takes any. `hot` is what is asked so often that no
-    framework comes first.
+    Shape: `answer` and `body` name schemas; `query` maps each parameter to what it does, None takes any; `hot`
+    is what is asked so often that no framework comes first.
     """
 
     method: str
     path: str
     handler: Handler
+    answer: str
     query: Mapping[str, str] | None = field(default_factory=dict)
     body: str | None = None
     hot: bool = False
@@ -60,13 +61,14 @@ async def read_openapi(request: Request) -> Reply:
 
 
 ROUTES: tuple[Route, ...] = (
-    Route("POST", "/streams/{stream}", streams.write_event, body="event", hot=True),
-    Route("PATCH", "/streams/{stream}", streams.merge_patch, body="merge-patch", hot=True),
-    Route("DELETE", "/streams/{stream}", streams.delete_stream, hot=True),
+    Route("POST", "/streams/{stream}", streams.write_event, "written", body="event", hot=True),
+    Route("PATCH", "/streams/{stream}", streams.merge_patch, "written", body="merge-patch", hot=True),
+    Route("DELETE", "/streams/{stream}", streams.delete_stream, "written", hot=True),
     Route(
         "GET",
         "/streams/{stream}",
         streams.read_stream,
+        "stream",
         {
             "conflicts": "true adds the writes that lost",
             "follow": "true adds the fields that were split off to other streams",
@@ -77,14 +79,15 @@ ROUTES: tuple[Route, ...] = (
         },
         hot=True,
     ),
-    Route("GET", "/streams/{prefix}/", listings.read_prefix, PAGED),
-    Route("GET", "/events/{stream}", events.read_events, PAGED),
-    Route("GET", "/events/{prefix}/", events.read_events, PAGED),
-    Route("GET", "/dots/{dot}", events.read_dot),
+    Route("GET", "/streams/{prefix}/", listings.read_prefix, "listing", PAGED),
+    Route("GET", "/events/{stream}", events.read_events, "log", PAGED),
+    Route("GET", "/events/{prefix}/", events.read_events, "log", PAGED),
+    Route("GET", "/dots/{dot}", events.read_dot, "event"),
     Route(
         "GET",
         "/changes",
         changes.read_changes,
+        "changes",
         {
             "prefix": "A stream, or a prefix with its final slash [the root]",
             "after": "A token or cursor of it; `now` starts with what comes next",
@@ -94,15 +97,16 @@ ROUTES: tuple[Route, ...] = (
         },
         hot=True,
     ),
-    Route("POST", "/transactions", transactions.write_transaction, body="transaction", hot=True),
-    Route("POST", "/ingest", ingest.ingest, body="lines", hot=True),
-    Route("POST", "/resolve", listings.resolve_many, body="streams", hot=True),
-    Route("GET", "/conflicts", conflicts.read_conflicts, {"prefix": "Only below this prefix", **PAGED}),
-    Route("GET", "/views", views.list_views),
+    Route("POST", "/transactions", transactions.write_transaction, "transaction", body="transaction", hot=True),
+    Route("POST", "/ingest", ingest.ingest, "outcome", body="line", hot=True),
+    Route("POST", "/resolve", listings.resolve_many, "streams", body="streams", hot=True),
+    Route("GET", "/conflicts", conflicts.read_conflicts, "conflicts", {"prefix": "Only below this prefix", **PAGED}),
+    Route("GET", "/views", views.list_views, "views"),
     Route(
         "GET",
         "/views/{view}",
         views.read_view,
+        "rows",
         {
             "key": "Rows at this key",
             "from": "Rows from this key on",
@@ -111,14 +115,14 @@ ROUTES: tuple[Route, ...] = (
             **PAGED,
         },
     ),
-    Route("POST", "/views/{view}", views.change_view, body="view-change"),
-    *(Route(method, "/scim/v2/{path}", directory.scim, None, hot=True) for method in directory.METHODS),
-    Route("POST", "/gossip", peers.exchange, body="message", hot=True),
-    Route("GET", "/status", status.read_status),
-    Route("GET", "/healthz", status.read_health),
-    Route("GET", "/readyz", status.read_readiness),
-    Route("GET", "/openapi.json", read_openapi),
-    Route("GET", "/", status.read_status),
+    Route("POST", "/views/{view}", views.change_view, "view", body="view-change"),
+    *(Route(method, "/scim/v2/{path}", directory.scim, "scim", None, hot=True) for method in directory.METHODS),
+    Route("POST", "/gossip", peers.exchange, "message", body="message", hot=True),
+    Route("GET", "/status", status.read_status, "status"),
+    Route("GET", "/healthz", status.read_health, "health"),
+    Route("GET", "/readyz", status.read_readiness, "readiness"),
+    Route("GET", "/openapi.json", read_openapi, "openapi"),
+    Route("GET", "/", status.read_status, "status"),
 )
 
 _BY_PATH: dict[str, dict[str, Route]] = {}

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import trio
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it ships no annotations
 
 from node.directory.names import claim_stream
 from node.interface.routes import ROUTES
+from node.interface.schemas import BODIES
 from replication.admission import decode_transaction
 from replication.packing import pack, unpack
 from replication.replica import Arrival, Turn
@@ -385,7 +387,9 @@ async def test_status_health_and_the_interfaces_own_description(workplace: Path)
         assert described == {(route.method, route.path) for route in ROUTES}
         identifiers = [method["operationId"] for methods in document["paths"].values() for method in methods.values()]
         assert len(document["paths"]["/changes"]["get"]["parameters"]) >= 5
-        assert all(identifiers)
+        assert len(set(identifiers)) == len(identifiers)
+        for schema in (*document["components"]["schemas"].values(), *BODIES.values()):
+            Draft202012Validator.check_schema(schema)
 
 
 async def test_requests_that_wait_together_share_a_commit(workplace: Path) -> None:
