@@ -355,6 +355,49 @@ async def test_a_failing_store_leaves_out_what_arrives_and_says_so(
         await until(lambda: same(us, eu))
 
 
+async def test_a_peer_that_can_store_nothing_is_not_sent_the_same_again_and_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.node("us") as us, world.node("eu", "us", gossip_interval_ms=200) as eu:
+        monkeypatch.setattr(us.replica, "_failed", StoreFailed("disk"))
+        await write(eu, "s", set={"n": 1})
+        await trio.sleep(0.6)
+        pulls, pushes = (world.network.calls.count(("http://eu", "http://us", kind)) for kind in ("Pull", "Events"))
+        assert 1 <= pushes <= pulls + 1, "once, and once more after each pull"
+
+
+async def test_a_push_goes_on_message_by_message(world: World) -> None:
+    async with world.node("us", gossip_interval_ms=60_000) as us:
+        async with world.node("eu", "us", gossip_interval_ms=60_000, message_bytes=1024) as eu:
+            [peer] = eu.gossip.peers
+            await until(lambda: peer.answers > 1)  # its only pull is done
+            await eu.submit([Command((Draft(f"s/{n}", operations(set={"n": "x" * 200})),)) for n in range(60)])
+            await until(lambda: same(us, eu))
+        assert world.network.calls.count(("http://eu", "http://us", "Events")) > 3
+
+
+async def test_a_pull_that_breaks_off_while_a_message_is_stored_is_over_and_another_follows(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call, broken = Link.call, 0
+
+    async def breaks_off(link: Link, url: str, message: bytes, sent: Callable[[], None] | None = None) -> bytes:
+        nonlocal broken
+        asked = messages.decode(message, "atoll").message
+        if isinstance(asked, Pull) and {origin: claim.seq for origin, claim in asked.beyond.items()} and broken < 3:
+            broken += 1
+            raise Unreachable("gone before it was sent")
+        return await call(link, url, message, sent)
+
+    monkeypatch.setattr(Link, "call", breaks_off)
+    async with world.node("us") as us:
+        for number in range(20):
+            await write(us, f"s/{number % 7}", set={"n": "x" * 200, "m": number})
+        async with world.node("eu", "us", message_bytes=1024) as eu:
+            await until(lambda: same(us, eu))
+    assert broken == 3
+
+
 async def test_a_pull_fetches_the_next_batch_while_one_is_stored(world: World) -> None:
     """It asks for what follows what it has been given, before that is on its disk; and ends with everything."""
     beyond: list[int] = []
@@ -520,6 +563,20 @@ async def test_an_answer_that_never_ends_is_none(monkeypatch: pytest.MonkeyPatch
                 await transport.call(url, b"")
             with pytest.raises(Unreachable, match=r"no whole answer within 0.5 s"):
                 await transport.ask(url, "/transactions", {}, b"")
+        await transport.aclose()
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_answer_that_is_no_message_is_none() -> None:
+    async def page(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 2\r\n\r\nhi")
+
+    transport = HttpTransport()
+    async with trio.open_nursery() as nursery:
+        [listener] = await nursery.start(partial(trio.serve_tcp, host="127.0.0.1"), page, 0)
+        with pytest.raises(Unreachable, match=r"answered 200 and no message"):
+            await transport.call(f"http://127.0.0.1:{listener.socket.getsockname()[1]}", b"")
         await transport.aclose()
         nursery.cancel_scope.cancel()
 

@@ -34,6 +34,24 @@ async def test_views_stand_back_while_events_come_in_bulk_until_somebody_waits_f
                 assert includes(node.views.serving("users")[1].vector, us.replica.vector)
 
 
+async def test_views_that_show_everything_rest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with world.node("us") as us:
+        await until(lambda: all(build.serving for _, build in us.views.builds()))
+        await write(us, "users/1", set={"n": 1})
+        await until(lambda: followed(us) == 1)
+        await trio.sleep(0.1)
+        steps, step = 0, us.views.step
+
+        def counted() -> bool:
+            nonlocal steps
+            steps += 1
+            return step()
+
+        monkeypatch.setattr(us.views, "step", counted)
+        await trio.sleep(0.3)
+        assert steps == 0
+
+
 @pytest.fixture
 async def by_hand(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Node, DiskByHand]]:
     """A node that commits when it is told to, and whose views wait for a good moment as long as it takes."""

@@ -163,10 +163,13 @@ async def test_a_view_of_the_operator_s_own_is_added_changed_and_rolled_back(
         old = view["serving"]
         assert (await served.client.post("/views/people", json={"do": "switch", "build": old})).status_code == 200
         assert len((await served.read("/views/people?key=berta"))["rows"]) == 1
-        module.write_text("VIEWS = [")
-        broken = await served.client.post("/views/people", json={"do": "rebuild"})
-        assert broken.status_code == 422
-        assert "atoll_test_people" in broken.json()["detail"]
+        for text in ("VIEWS = [", "VIEWS = [1]", "VIEWS = 1", ""):
+            module.write_text(text)
+            broken = await served.client.post("/views/people", json={"do": "rebuild"})
+            assert broken.status_code == 422, text
+            assert "atoll_test_people" in broken.json()["detail"]
+        module.write_text(textwrap.dedent(PEOPLE.format(version=2, change="[::-1]")))
+        assert (await served.client.post("/views/none", json={"do": "rebuild"})).status_code == 404
         assert len((await served.read("/views/people?key=berta"))["rows"]) == 1
         for body, status in (
             ({"do": "dance"}, 400), ({"do": "switch"}, 400), ({"do": "switch", "build": 99}, 404),
