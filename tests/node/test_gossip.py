@@ -421,6 +421,14 @@ async def test_a_pull_fetches_the_next_batch_while_one_is_stored(world: World) -
         check_store(world.directory / region)
 
 
+async def test_a_pull_goes_on_until_it_has_everything(world: World) -> None:
+    async with world.node("us") as us:
+        for number in range(60):
+            await write(us, f"s/{number % 7}", set={"n": "x" * 200, "m": number})
+        async with world.node("eu", "us", message_bytes=1024, gossip_interval_ms=60_000) as eu:
+            await until(lambda: same(us, eu))
+
+
 async def test_nothing_is_stored_before_the_peer_knows_what_is_wanted_next(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,10 +20,11 @@ from node.views.check import differences
 from node.views.folding import fold
 from node.views.index import DIRECTORY, FILE, Index
 from node.views.view import Row, State, View, ViewsRefused, check_together
-from node.views.views import ViewBusy, Views
+from node.views.views import ViewBuilding, ViewBusy, Views
+from replication.command import Command, Draft
 from replication.errors import StoreRefused
 from replication.limits import SET_INLINE_MAX
-from tests.helpers import Node
+from tests.helpers import Node, operations
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -367,6 +368,33 @@ def test_a_row_that_is_damaged_under_a_running_node_has_all_built_anew(following
     assert (status, "the views' index cannot be read: what leads to a stream is damaged" in said) == (1, True), said
     one.node.write("users/1", set={"userName": "berta"})
     one.check()
+
+
+def test_who_asks_while_damage_is_found_is_told_to_ask_again(following: Callable[..., Following]) -> None:
+    one = following()
+    one.node.write("users/1", set={"title": "Guide"})
+    one.finish()
+    build = one.views.serving("titles")[1]
+    one.views._index._connection.execute(f"DROP TABLE entry_{build.number}")
+    with pytest.raises(ViewBuilding, match="ask again soon"), one.views.reading("titles") as (_, build, index):
+        index.entries(build)
+    one.check()
+    with one.views.reading("titles") as (_, build, index):
+        assert len(index.entries(build)) == 1
+
+
+def test_a_piece_ends_where_a_transaction_does(
+    following: Callable[..., Following], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.views.projection.VIEW_EVENTS_A_PIECE", 2)
+    one = following()
+    one.finish()
+    one.node.run(Command(tuple(Draft(f"users/{n}", operations(set={"title": "Guide"})) for n in range(5))))
+    one.node.write("users/5", set={"title": "Pilot"})
+    seen = set()
+    while one.views.step():
+        seen.add(one.views.serving("titles")[1].position)
+    assert seen == {5, 6}
 
 
 def test_a_directory_that_is_removed_under_a_running_node_is_built_anew(following: Callable[..., Following]) -> None:
