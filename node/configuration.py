@@ -37,8 +37,8 @@ class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     peers: Annotated[
         tuple[str, ...],
         Meta(
-            description="URLs of other regions' nodes. Any connected graph converges; a link named on one side is"
-            " used both ways."
+            description="URLs of other regions' nodes. Any connected graph converges. A link named on one side is"
+            " used both ways, but what the other side writes waits for this one's next pull: name it on both."
         ),
     ] = ()
     cluster: Annotated[
