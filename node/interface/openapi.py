@@ -13,7 +13,7 @@ from node.interface.content import (
     SCIM_TYPE,
     SSE_TYPE,
 )
-from node.interface.schemas import BODIES, COMPONENTS, DOT, TEXT, Schema, ref
+from node.interface.schemas import BODIES, COMPONENTS, DOT, NAME, TEXT, Schema, ref
 from node.limits import WAIT_MAX_S
 from replication.limits import PAGE_MAX
 
@@ -29,29 +29,30 @@ QUERY: dict[str, Schema] = {
 }
 """Parameters that are not any text."""
 TOKENS: Schema = {"type": "string", "pattern": "^[^~]*[0-9a-f]{8}~"}
-WRITE_HEADERS: dict[str, tuple[str, Schema]] = {
+Headers = dict[str, tuple[str, Schema]]
+"""What each does, and what it may be."""
+CONDITIONS: Headers = {
     "If-Match": (
         'A token in quotes: the stream is exactly there, else 412. "*": it exists',
         {"type": "string", "pattern": r'^(\*|"[0-9a-f]{8}~[^"]*")'},
     ),
     "If-None-Match": ("*: the stream does not exist", {"const": "*"}),
     "Causal-Context": ("The token that the author had read: what the write may supersede", TOKENS),
-    "Idempotency-Key": (
-        "A name for this request: asked again, it is answered the same and done once",
-        {"type": "string", "minLength": 1},
-    ),
+}
+WRITES: Headers = {
+    "Idempotency-Key": ("A name for this request: asked again, it is answered the same and done once", NAME),
     "Idempotency-Fingerprint": (
         "What tells this request from another under its key [a hash of it], in hexadecimal",
         {"type": "string", "pattern": "^[0-9a-f]+$"},
     ),
-    "Atoll-Actor": ("Who writes [anonymous]", {"type": "string", "minLength": 1}),
+    "Atoll-Actor": ("Who writes [anonymous]", NAME),
 }
 WAIT = "wait=SECONDS: how long to wait for them [2, at most 30]"
-WAIT_HEADERS: dict[str, tuple[str, Schema]] = {
+WAITS: Headers = {
     "Causal-After": ("Tokens, of any scope, that this node must hold first", TOKENS),
     "Prefer": (WAIT, TEXT),
 }
-READ_HEADERS = {"If-None-Match": ("Tags: 304 where the state still has one of them", TEXT)}
+READS: Headers = {"If-None-Match": ("Tags: 304 where the state still has one of them", TEXT)}
 TAGGED = {"stream", "listing", "rows"}
 """Answers that have an ETag, and are left out where the client has them."""
 FOLLOWED: Schema = {
@@ -112,19 +113,17 @@ def _operation_id(route: "Route") -> str:
     return name + ("_at_root" if route.path == "/" else "_below" if route.path.endswith("}/") else "")
 
 
-def _headers(route: "Route") -> dict[str, tuple[str, Schema]]:
+def _headers(route: "Route") -> Headers:
     if route.answer in BARE:
         return {}
-    if route.answer == "scim":
-        return {**WRITE_HEADERS, **WAIT_HEADERS} if route.method != "GET" else {**READ_HEADERS, **WAIT_HEADERS}
-    if route.answer == "written":
-        return {**WRITE_HEADERS, **WAIT_HEADERS}
-    if route.answer == "transaction":
-        return dict([*WRITE_HEADERS.items()][3:]) | WAIT_HEADERS
     if route.answer == "outcome":
         minimal = "return=minimal: only what was refused, and the summary"
-        return {"Atoll-Actor": WRITE_HEADERS["Atoll-Actor"], **WAIT_HEADERS, "Prefer": (f"{minimal}; {WAIT}", TEXT)}
-    return {**READ_HEADERS, **WAIT_HEADERS} if route.answer in TAGGED else dict(WAIT_HEADERS)
+        return {"Atoll-Actor": WRITES["Atoll-Actor"], **WAITS, "Prefer": (f"{minimal}; {WAIT}", TEXT)}
+    if route.answer == "transaction":
+        return WRITES | WAITS
+    if route.answer == "written" or (route.answer == "scim" and route.method != "GET"):
+        return CONDITIONS | WRITES | WAITS
+    return READS | WAITS if route.answer in {*TAGGED, "scim"} else WAITS
 
 
 def _responses(route: "Route") -> dict[str, Any]:
