@@ -101,14 +101,18 @@ async def test_a_link_named_on_one_side_works_both_ways(world: World) -> None:
 
 async def test_both_sides_write_through_a_cut_and_agree_after_it(world: World) -> None:
     async with world.node("eu", "us") as eu, world.node("us", "eu") as us:
+        await until(lambda: eu.gossip.peers[0].answers > 0)
         world.cut("eu", "us")
         for number in range(20):
             await write(eu, f"s/{number}", set={"n": "eu"})
             await write(us, f"s/{number}", set={"n": "us"})
         await until(lambda: eu.gossip.peers[0].failures > 2)
-        assert describe(eu)["peers"][0]["reachable"] is False
+        world.clock.ms += 1_500
+        shown = describe(eu)["peers"][0]
+        assert (shown["reachable"], shown["answered_ms_ago"]) == (False, 1_500)
         world.heal()
         await until(lambda: same(eu, us))
+        await until(lambda: describe(eu)["peers"][0]["answered_ms_ago"] == 0)
         assert [value(eu, f"s/{n}") for n in range(20)] == [value(us, f"s/{n}") for n in range(20)]
 
 
