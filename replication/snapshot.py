@@ -9,6 +9,7 @@ import lmdb
 from crdt.dot import Dot
 from crdt.observed_remove_set import Additions
 from replication import tables
+from replication.limits import REQUEST_KEPT_MS
 from replication.store import Mirror, Store
 from replication.tables import Head, LogRow, OriginNumbers, RequestRow, StreamRow
 
@@ -108,6 +109,11 @@ class Snapshot:
         """Where the events of a request stand."""
         row = self.get("requests", key)
         return None if row is None else tables.decode_request(row, self.numbers)
+
+    def request_of(self, actor: str, key: str, now_ms: int) -> RequestRow | None:
+        """Where the events of a client's request stand; None where it was asked so long ago that it is asked anew."""
+        row = self.request(tables.request_key(actor, key))
+        return row if row is not None and row.at_ms > now_ms - REQUEST_KEPT_MS else None
 
 
 @contextmanager

@@ -30,7 +30,6 @@ from replication.event import FORMAT, MARK_BYTES, Body, Encoded, Entry, Header, 
 from replication.event_codec import decode_body, decode_header, encode_body, encode_header
 from replication.limits import (
     EVENT_BYTES_MAX,
-    REQUEST_KEPT_MS,
     STREAM_ROW_BYTES_MAX,
     TRANSACTION_BYTES_MAX,
 )
@@ -95,8 +94,8 @@ def _written(header: Header, held: VersionVector) -> WrittenEvent:
 def _repeated(batch: Batch, command: Command, now_ms: int) -> Written | None:
     """The outcome of an earlier command of the same name, read back from the log."""
     if command.request is not None:
-        row = batch.request(tables.request_key(command.actor, command.request[0]))
-        if row is not None and row.at_ms > now_ms - REQUEST_KEPT_MS:
+        row = batch.request_of(command.actor, command.request[0], now_ms)
+        if row is not None:
             return _outcome(batch, row, command, command.request[1])
     if command.source is not None:
         row = batch.request(tables.source_key(*command.source))

@@ -40,10 +40,9 @@ from node.views.query import BEGINNING, page
 from node.views.state import moved_to, state_of
 from node.views.view import State
 from node.views.views import ViewBuilding
-from replication import tables
 from replication.command import Command, Draft, Written
 from replication.errors import ConditionFailed, Refused, UnknownStream
-from replication.limits import IDEMPOTENCY_KEY_BYTES_MAX, REQUEST_KEPT_MS
+from replication.limits import IDEMPOTENCY_KEY_BYTES_MAX
 from replication.queries import contains, resolve_past
 from replication.snapshot import Snapshot
 from replication.tokens import parse_scoped
@@ -346,9 +345,8 @@ class DirectoryStorage(AsyncScimStorage):
 
     def _is_known(self, snapshot: Snapshot) -> bool:
         """Whether the request was carried out before: then it is answered as it was, whoever has the name by now."""
-        named = self._named()
-        row = None if named is None else snapshot.request(tables.request_key(self.asking.actor, named[0]))
-        return row is not None and row.at_ms > self.node.clock.now_ms() - REQUEST_KEPT_MS
+        named, now_ms = self._named(), self.node.clock.now_ms()
+        return named is not None and snapshot.request_of(self.asking.actor, named[0], now_ms) is not None
 
     def _named(self) -> tuple[str, bytes] | None:
         """The request's key; each operation of a bulk request has its own."""

@@ -11,7 +11,6 @@ from node.interface.moments import format_timestamp
 from node.interface.problems import Problem
 from node.interface.reply import Reply
 from node.interface.request import Request
-from replication import tables
 from replication.command import Command, Written, WrittenEvent
 from replication.errors import Invalid, Refused
 from replication.event import FINGERPRINT_BYTES
@@ -67,7 +66,7 @@ async def perform(request: Request, command: Command, size: int, wait: Callable[
 
 def _known(request: Request, actor: str, key: str) -> bool:
     with request.node.replica.read() as snapshot:
-        return snapshot.request(tables.request_key(actor, key)) is not None
+        return snapshot.request_of(actor, key, request.node.clock.now_ms()) is not None
 
 
 def _stated(text: str) -> bytes:
