@@ -18,19 +18,13 @@ from replication.replica import Replica
 from replication.verify import verify
 from simulations.draws import generator, uniform, uniforms
 from simulations.plans.drawing import Recipe, region_names
-from simulations.plans.plan import Fault, Link, Operation, Plan, Point
+from simulations.plans.plan import Fault, Operation, Point
 from simulations.world.disk import META_PAGES, PAGE_BYTES, tear
 from simulations.world.guard import PastASeam, guarded
 from simulations.world.run import simulate
 from simulations.world.virtual_time import EPOCH_MS, MachineClock, VirtualTime, run
 from tests.helpers import operations
-
-TWO = Plan(seed=1, regions=("eu", "us"), duration=4.0, links=(Link("eu", "us", 20.0),))
-
-
-def write(at: float, region: str, client: int = 0, **more: object) -> Operation:
-    return Operation(at, client, region, "write", "s", {"set": {"n": at}}, **more)  # type: ignore[arg-type]
-
+from tests.simulations.two_regions import TWO, write
 
 # --- time and chance
 

@@ -14,15 +14,11 @@ from node.service import Node
 from replication.errors import TooLarge
 from replication.snapshot import Snapshot
 from simulations.plans.case import load
-from simulations.plans.plan import Link, Operation, Plan
+from simulations.plans.plan import Operation, Plan
 from simulations.world.run import simulate
+from tests.simulations.two_regions import TWO, write
 
 SEEDS = Path(__file__).parents[1] / "seeds"
-TWO = Plan(seed=1, regions=("eu", "us"), duration=4.0, links=(Link("eu", "us", 20.0),))
-
-
-def write(at: float, region: str, **more: Any) -> Operation:
-    return Operation(at, 0, region, "write", "s", {"set": {"n": at}}, **more)
 
 
 def refuse(*arguments: object, **options: object) -> None:
