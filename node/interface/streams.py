@@ -93,6 +93,8 @@ async def _write(
 
 async def read_stream(request: Request) -> Reply:
     """Read a stream resolved; with `set`, a page of one set; with `contains`, whether it has an element."""
+    if request.query:
+        _check_together(request)
     await wait_causal(request)
     past = await _past(request)
     if past is not None:
@@ -100,8 +102,6 @@ async def read_stream(request: Request) -> Reply:
     with request.node.replica.read() as snapshot:
         if "set" in request.query:
             return _read_set(request, snapshot)
-        if "contains" in request.query:
-            raise Invalid("contains", "goes with set=FIELD")
         answer = resolve_stream(snapshot, request.name)
         shown = show(answer)
         variant = ""
@@ -111,6 +111,21 @@ async def read_stream(request: Request) -> Reply:
         if request.flag("follow"):
             variant += _follow(snapshot, request.name, shown)
         return Reply(shown, token=shown["token"], variant=variant)
+
+
+def _check_together(request: Request) -> None:
+    """Raises: Invalid, for parameters of which one would have no effect beside another."""
+    query = request.query
+    for name in ("contains", "limit", "cursor"):
+        if name in query and "set" not in query:
+            raise Invalid(name, "goes with set=FIELD")
+        if name in query and name != "contains" and "contains" in query:
+            raise Invalid(name, "is of a page, and contains asks for one element")
+    for name, asked in (("at", "at" in query), *((name, request.flag(name)) for name in ("conflicts", "follow"))):
+        if asked and "set" in query:
+            raise Invalid(name, "goes with the whole stream, not with set or contains")
+    if "at" in query and request.flag("follow"):
+        raise Invalid("follow", "shows the stream as it is now, and at as it was")
 
 
 def _follow(snapshot: Snapshot, name: str, shown: dict[str, Any]) -> str:
@@ -181,8 +196,6 @@ async def _past(request: Request) -> Reply | None:
     at = request.query.get("at")
     if at is None:
         return None
-    if "set" in request.query or "contains" in request.query:
-        raise Invalid("at", "goes with the whole stream, not with set or contains")
     vector: VersionVector | None = None
     timestamp: int | None = None
     if "~" in at:
