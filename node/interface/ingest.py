@@ -35,16 +35,26 @@ from node.limits import (
     INGEST_PART_BYTES,
 )
 from replication.command import Command, Written
-from replication.errors import Refused
+from replication.errors import Invalid, Refused
 from replication.replica import Outcome
 from replication.stream_name import check_stream
 from replication.tokens import parse_scoped
 
 KEYS = ("stream", *OPERATIONS, "context", "expect", *PROVENANCE)
+OF_ONE_WRITE = {
+    "if-match": "expect",
+    "if-none-match": "expect",
+    "causal-context": "context",
+    "idempotency-key": "source",
+}
+"""Headers of writes, and what a line has instead."""
 
 
 async def ingest(request: Request) -> Stream:
     """Write many events, one a line; one outcome a line comes back as each is durable."""
+    for header, instead in OF_ONE_WRITE.items():
+        if header in request.headers:
+            raise Invalid(header.title(), f"is for a single write; give each line {instead!r}")
     media_type = request.media_type((NDJSON_TYPE, JSON_TYPE, MSGPACK_TYPE))
     lines = _values(request) if media_type == MSGPACK_TYPE else _lines(request)
     preferences = {part.strip().lower() for part in (request.headers.get("prefer") or "").split(",")}

@@ -134,6 +134,8 @@ async def test_what_is_wrong_with_the_request_itself_is_an_ordinary_problem(work
             ({**NDJSON, "atoll-actor": "x" * 200}, 400),
             ({**NDJSON, "causal-after": "nonsense"}, 400),
             ({**NDJSON, "content-encoding": "gzip"}, 415),
+            ({**NDJSON, "idempotency-key": "k"}, 400),
+            ({**NDJSON, "if-none-match": "*"}, 400),
         ):
             response = await served.client.post("/ingest", content=line("a", set={"n": 1}), headers=headers)
             assert response.status_code == status
