@@ -108,7 +108,8 @@ class Exchange:
             connection.closing = True
         if b"content-length" not in names and status not in BODILESS:
             if not more:
-                lines.append(b"content-length: %d\r\n" % size)
+                if size or message.method != "HEAD":  # else nobody knows how long what GET sends is
+                    lines.append(b"content-length: %d\r\n" % size)
             elif message.http11:
                 self._chunked = True
                 lines.append(b"transfer-encoding: chunked\r\n")

@@ -16,6 +16,7 @@ async def test_the_head_of_a_stream_of_changes_ends(workplace: Path) -> None:
         with trio.fail_after(5):
             headed = await served.client.head("/changes", headers={"accept": "text/event-stream"})
         assert (headed.status_code, headed.headers["content-type"]) == (200, "text/event-stream")
+        assert "content-length" not in headed.headers, "what GET sends has no end"
         assert (headed.headers["cache-control"], headed.headers["x-accel-buffering"]) == ("no-store", "no")
 
 
