@@ -89,9 +89,7 @@ def _servers_cpu_s() -> float:
     for children in Path("/proc/self/task").glob("*/children"):
         for pid in children.read_text().split():
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(
-                fields[12]
-            )  # utime and stime of proc(5), whose third field comes first here
+            ticks += int(fields[11]) + int(fields[12])  # utime, stime: proc(5), less the two fields before
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
