@@ -131,6 +131,7 @@ class Views:
         except BaseException:
             self._index.roll_back()
             self._builds = self._index.builds()
+            self._pieces = VIEW_PIECES_A_COMMIT  # what is asked meanwhile is to see nothing that goes back again
             raise
 
     def _commit(self) -> None:

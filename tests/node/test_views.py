@@ -397,6 +397,31 @@ def test_a_piece_ends_where_a_transaction_does(
     assert seen == {5, 6}
 
 
+def test_views_that_cannot_be_kept_go_back_once_and_not_again_and_again(
+    following: Callable[..., Following], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = following()
+    one.node.write("users/1", set={"title": "Guide"})
+    one.finish()
+    one.node.write("users/2", set={"title": "Pilot"})
+
+    def full() -> None:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(one.views._index, "commit", full)
+        with pytest.raises(sqlite3.OperationalError):
+            one.finish()
+        for _ in range(3):
+            assert one.views.serving("titles")[1].position == 1
+            with pytest.raises(sqlite3.OperationalError):
+                one.views.step()
+    one.finish()
+    assert one.views.serving("titles")[1].position == 2
+
+
 def test_a_directory_that_is_removed_under_a_running_node_is_built_anew(following: Callable[..., Following]) -> None:
     one = following()
     one.node.write("users/1", set={"title": "Guide"})
