@@ -164,6 +164,10 @@ async def test_conditions_and_contexts(workplace: Path) -> None:
         await served.write("s", {"atoll-actor": "lisa"}, set={"n": 5})
         assert (await served.read("/conflicts"))["conflicts"] == []
         assert (await served.read("/streams/s?conflicts=true"))["conflicts"] == {}
+        seen = await served.write("t", set={"n": 1})
+        latest = await served.write("t", set={"n": 2})
+        both = {"if-match": f'"{latest["token"]}"', "causal-context": seen["token"]}
+        assert "context" not in await served.write("t", both, set={"n": 3}), "what it says that it has seen counts"
 
 
 async def test_a_writer_is_told_what_it_has_seen_where_its_stream_holds_more(
@@ -232,6 +236,9 @@ async def test_large_sets_are_counted_paged_and_tested(workplace: Path) -> None:
         cursor = other.links["next"]["url"].partition("cursor=")[2]
         wrong = await served.client.get(f"/streams/groups/all?set=few&cursor={cursor}")
         assert wrong.json()["field"] == "cursor"
+        await served.write("groups/all", remove={"few": ["x"]})
+        emptied = await served.read("/streams/groups/all")
+        assert (emptied["sets"], list(emptied["large_sets"])) == ({}, ["members"])
         await served.client.delete("/streams/groups/all")
         assert (await served.client.get(large["href"])).status_code == 404
         await served.write("groups/all", add={"members": ["m00001"]})
