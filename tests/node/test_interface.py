@@ -157,6 +157,9 @@ async def test_conditions_and_contexts(workplace: Path) -> None:
         assert answer["registers"] == {"n": 4}
         [lost] = answer["conflicts"]["n"]
         assert (lost["value"], lost["dot"], lost["region"], lost["author"]) == (3, third["dot"], "eu", "anonymous")
+        assert [
+            (event["dot"], event["lost"]) for event in (await served.read("/events/s"))["events"] if "lost" in event
+        ] == [(third["dot"], ["n"])]
         [listed] = (await served.read("/conflicts?prefix="))["conflicts"]
         assert listed["stream"] == "s"
         assert listed["fields"]["n"]["value"] == 4
@@ -397,6 +400,40 @@ async def test_status_health_and_the_interfaces_own_description(workplace: Path)
         assert len(set(identifiers)) == len(identifiers)
         for schema in (*document["components"]["schemas"].values(), *BODIES.values()):
             Draft202012Validator.check_schema(schema)
+
+
+async def test_every_answer_waits_for_what_its_request_names(workplace: Path) -> None:
+    bodies: dict[str | None, Any] = {
+        "event": {"set": {"n": 2}},
+        "merge-patch": {"n": 2},
+        "transaction": {"events": [{"stream": "users/4", "set": {"n": 2}}]},
+        "line": {"stream": "users/4", "set": {"n": 2}},
+        "streams": {"streams": ["users/4"]},
+    }
+    async with serving(workplace / "eu") as served:
+        written = await served.write("users/4", set={"n": 1})
+        ahead = {"causal-after": written["token"].removesuffix("1") + "9", "prefer": "wait=0"}
+        names = {
+            "{stream}": "users/4",
+            "{prefix}": "users",
+            "{dot}": written["dot"],
+            "{view}": "users",
+            "{path}": "Users",
+        }
+        asked = 0
+        for path, methods in (await served.read("/openapi.json"))["paths"].items():
+            for method, described in methods.items():
+                if "Causal-After" in {one["name"] for one in described["parameters"]}:
+                    [route] = [one for one in ROUTES if (one.method.lower(), one.path) == (method, path)]
+                    target = path
+                    for name, value in names.items():
+                        target = target.replace(name, value)
+                    body = None if method == "get" else bodies.get(route.body, {})
+                    told = await served.client.request(method, target, json=body, headers=ahead)
+                    assert told.status_code == 503, (method, target, told.text)
+                    asked += 1
+        assert asked >= 18
+        assert served.node.replica.vector == {served.node.replica.origin: 1}
 
 
 async def test_requests_that_wait_together_share_a_commit(workplace: Path) -> None:
