@@ -20,7 +20,7 @@ MSGPACK_TYPE = "application/vnd.msgpack"
 PROBLEM_TYPE = "application/problem+json"
 NDJSON_TYPE = "application/x-ndjson"
 SSE_TYPE = "text/event-stream"
-SCIM_TYPE = "application/scim+json"
+SCIM_TYPE = "application/scim+json"  # scim2-server names it, too, and is loaded only where it is used
 
 
 DIGITS_MARKED = bytes(ord("0") if byte in b"0123456789" else ord(" ") for byte in range(256))

@@ -55,10 +55,22 @@ WAITS: Headers = {
 READS: Headers = {"If-None-Match": ("Tags: 304 where the state still has one of them", TEXT)}
 TAGGED = {"stream", "listing", "rows"}
 """Answers that have an ETag, and are left out where the client has them."""
-FOLLOWED: Schema = {
-    "type": "object",
-    "description": "A change a line, as on a page; where it is the last for now, with the cursor beside it. An item"
-    " `caught_up` says that there is nothing more yet",
+ANSWER_TYPES = {"outcome": (NDJSON_TYPE,), "message": (MSGPACK_TYPE,), "scim": (SCIM_TYPE,)}
+BODY_TYPES = {
+    "message": (MSGPACK_TYPE,),
+    "line": (NDJSON_TYPE, MSGPACK_TYPE),
+    "merge-patch": (MERGE_PATCH_TYPE, JSON_TYPE, MSGPACK_TYPE),
+}
+"""Media types other than JSON and msgpack."""
+FOLLOWED: dict[str, Any] = {
+    SSE_TYPE: {"schema": TEXT},
+    NDJSON_TYPE: {
+        "schema": {
+            "type": "object",
+            "description": "A change a line, as on a page; the last for now has the cursor beside it. An item"
+            " `caught_up` says that there is nothing more yet",
+        }
+    },
 }
 UNCHANGED = {"description": "The client has this state"}
 PROBLEM = {PROBLEM_TYPE: {"schema": ref("problem")}}
@@ -150,18 +162,11 @@ def _responses(route: "Route") -> dict[str, Any]:
 
 def _answers(route: "Route") -> dict[str, Any]:
     """What is answered, by media type."""
-    shown: dict[str, Any] = {"schema": ref(route.answer)}
+    schema = ref(route.answer)
     if route.answer == "stream":
-        shown = {"schema": {"anyOf": [ref("stream"), ref("members"), ref("membership")]}}
-    if route.answer == "outcome":
-        return {NDJSON_TYPE: shown}
-    if route.answer == "message":
-        return {MSGPACK_TYPE: shown}
-    if route.answer == "scim":
-        return {SCIM_TYPE: shown}
-    if route.answer == "changes":
-        return {JSON_TYPE: shown, MSGPACK_TYPE: shown, SSE_TYPE: {"schema": TEXT}, NDJSON_TYPE: {"schema": FOLLOWED}}
-    return {JSON_TYPE: shown, MSGPACK_TYPE: shown}
+        schema = {"anyOf": [ref("stream"), ref("members"), ref("membership")]}
+    shown = {one: {"schema": schema} for one in ANSWER_TYPES.get(route.answer, (JSON_TYPE, MSGPACK_TYPE))}
+    return shown | FOLLOWED if route.answer == "changes" else shown
 
 
 def _answer_headers(route: "Route") -> dict[str, str]:
@@ -176,11 +181,4 @@ def _answer_headers(route: "Route") -> dict[str, str]:
 
 
 def _content(body: str) -> dict[str, Any]:
-    if body == "message":
-        return {MSGPACK_TYPE: {"schema": ref("message")}}
-    schema = {"schema": BODIES[body]}
-    if body == "line":
-        return {NDJSON_TYPE: schema, MSGPACK_TYPE: schema}
-    if body == "merge-patch":
-        return {MERGE_PATCH_TYPE: schema, JSON_TYPE: schema, MSGPACK_TYPE: schema}
-    return {JSON_TYPE: schema, MSGPACK_TYPE: schema}
+    return {one: {"schema": BODIES[body]} for one in BODY_TYPES.get(body, (JSON_TYPE, MSGPACK_TYPE))}

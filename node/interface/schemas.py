@@ -75,10 +75,7 @@ OPERATIONS: dict[str, Schema] = {
     "delete": {"const": True, "description": "Reset every field that was seen; stands alone"},
 }
 DOES_SOMETHING: Schema = {
-    "oneOf": [
-        {"required": ["delete"], "not": {"anyOf": [{"required": [one]} for one in ("set", "add", "remove")]}},
-        {"not": {"required": ["delete"]}, "anyOf": [{"required": [one]} for one in ("set", "add", "remove")]},
-    ]
+    "oneOf": [{"required": ["delete"]}, {"anyOf": [{"required": [one]} for one in ("set", "add", "remove")]}]
 }
 SOURCE: Schema = {
     **_object(name=NAME, position={"oneOf": [COUNT, NAME]}),
@@ -116,6 +113,7 @@ BODIES: dict[str, Schema] = {
             _object(do={"enum": ["switch", "drop"]}, build={"type": "integer"}),
         ],
     },
+    "message": ref("message"),
 }
 
 # --- what is answered
@@ -123,11 +121,7 @@ BODIES: dict[str, Schema] = {
 WRITTEN_EVENT: dict[str, Schema] = {"stream": NAME, "dot": DOT, "token": TOKEN}
 CONTEXT: dict[str, Schema] = {"context": {**TOKEN, "description": "What the event supersedes, and itself"}}
 SETS = _map(_list(NAME))
-LOST = _map(
-    _list(
-        _object(value=VALUE, region=NAME, author={"type": ["string", "null"]}, timestamp=TIMESTAMP, dot=DOT)
-    )
-)  # fmt: skip
+LOST = _list(_object(value=VALUE, region=NAME, author={"type": ["string", "null"]}, timestamp=TIMESTAMP, dot=DOT))
 CLAIM = _object(stream=NAME, dot=DOT, region=NAME, timestamp=TIMESTAMP)
 PROGRESS: dict[str, Schema] = {
     "build": COUNT,
@@ -176,7 +170,7 @@ COMPONENTS: dict[str, Schema] = {
                 **_map(_object(count=COUNT, href=TEXT)),
                 "description": "Sets of too many members for one answer: how many, and where to page through them",
             },
-            "conflicts": {**LOST, "description": "The writes that lost, by field, greatest first"},
+            "conflicts": {**_map(LOST), "description": "The writes that lost, by field, greatest first"},
             "parts": {**_map(TOKEN), "description": "Streams that fields were split off to"},
         },
         stream=NAME,
@@ -229,7 +223,7 @@ COMPONENTS: dict[str, Schema] = {
         conflicts=_list(
             _object(
                 {
-                    "fields": _map(_object(value=VALUE, lost=LOST["additionalProperties"])),
+                    "fields": _map(_object(value=VALUE, lost=LOST)),
                     "claim": _object(attribute=NAME, value=TEXT, holds=CLAIM, waits=_list(CLAIM)),
                     "strays": {
                         **_object(registers=_map(VALUE), sets=SETS),
