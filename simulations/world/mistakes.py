@@ -21,7 +21,7 @@ class _Mistakes(logging.Handler):
 @contextmanager
 def mistakes(say: Callable[[str], None]) -> Iterator[None]:
     """While this lasts, each is told of, with the end of its traceback."""
-    handler, before = _Mistakes(say), (LOG.propagate, LOG.level)
+    handler, propagate, level = _Mistakes(say), LOG.propagate, LOG.level
     LOG.addHandler(handler)
     LOG.propagate = False
     LOG.setLevel(logging.ERROR)
@@ -29,4 +29,5 @@ def mistakes(say: Callable[[str], None]) -> Iterator[None]:
         yield
     finally:
         LOG.removeHandler(handler)
-        LOG.propagate, LOG.level = before
+        LOG.propagate = propagate
+        LOG.setLevel(level)  # the loggers below remember what they let through until it is set

@@ -1,6 +1,7 @@
 """The world itself: time, chance, the guard, torn disks, the network, and what its parts promise."""
 
 import importlib
+import logging
 import random
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from simulations.plans.drawing import Recipe, region_names
 from simulations.plans.plan import Fault, Operation, Point
 from simulations.world.disk import META_PAGES, PAGE_BYTES, tear
 from simulations.world.guard import PastASeam, guarded
+from simulations.world.mistakes import mistakes
 from simulations.world.run import simulate
 from simulations.world.virtual_time import EPOCH_MS, MachineClock, VirtualTime, run
 from tests.helpers import operations
@@ -100,6 +102,19 @@ def test_threads_and_the_system_s_entropy_are_past_a_seam_too() -> None:
         threading.Thread(target=print).start()
     with guarded(), pytest.raises(PastASeam):
         random.SystemRandom().random()
+
+
+def test_what_nodes_log_is_heard_again_after_a_simulation(caplog: pytest.LogCaptureFixture) -> None:
+    log, said = logging.getLogger("atoll.gossip"), list[str]()
+    with mistakes(said.append):
+        log.warning("a peer lies")
+        try:
+            raise ValueError("of the node's")
+        except ValueError:
+            log.exception("a mistake")
+    log.warning("a peer lies in earnest")
+    assert caplog.messages == ["a peer lies in earnest"]
+    assert [line.splitlines()[-1] for line in said] == ["ValueError: of the node's"]
 
 
 def test_the_trace_is_the_same_in_any_process_and_at_any_hash_seed() -> None:
