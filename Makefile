@@ -12,8 +12,8 @@ check: ## lint, format, types, import contracts
 	uv run mypy
 	uv run lint-imports
 
-test: ## the tests (uv run pytest)
-	uv run pytest
+test: ## the tests, on all processors (uv run pytest -n auto)
+	uv run pytest -n auto
 
 coverage: ## the tests of crdt/ and replication/, with branches; fails below the floor
 	uv run coverage run -m pytest -q tests/crdt tests/replication

@@ -1,5 +1,7 @@
 """Servers for as long as they are measured: started on loopback, waited for, stopped."""
 
+import itertools
+import os
 import socket
 import subprocess
 import sys
@@ -23,11 +25,30 @@ class NotReady(CommandFailed):
     """A server that did not come up, or did not come to be as wanted."""
 
 
+# Below the range from which the system gives ports to clients and proxies, so that none of those can take one that
+# was found free here and is listened on only later, or again after a kill. Processes that look at once begin apart.
+_candidates = itertools.count(20_000 + os.getpid() * 997 % 9_000)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports in a row that nobody listens on, and that this process is given once."""
+    ports: list[int] = []
+    while len(ports) < count:
+        port = next(_candidates)
+        with socket.socket() as probe:
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                ports = []
+            else:
+                ports.append(port)
+    return ports
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on, and that this process is given once."""
+    [port] = free_ports(1)
+    return port
 
 
 def run(command: Sequence[str], *, check: bool = True) -> str:

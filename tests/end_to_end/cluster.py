@@ -1,9 +1,7 @@
 """Three `atoll serve` processes whose links go through proxies that the test can cut."""
 
-import itertools
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -15,34 +13,14 @@ from typing import Any
 import httpx
 import trio
 
+from node.bench.processes import HOST, free_ports
 from node.commands.tcp_proxy import Link
 
-HOST = "127.0.0.1"
 REGIONS = ("us", "eu", "ap")
 ATOLL = (sys.executable, "-m", "node")
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60
 """How long what must come to be may take: a busy machine takes twenty seconds to start three nodes."""
-
-
-# Below the range from which the system gives ports to proxies and clients, so that none of those can take one that
-# was found free here and is listened on only later, or again after a kill.
-_candidates = itertools.count(20_000 + os.getpid() * 97 % 9_000)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports in a row that nobody listens on, and that are given to nobody else."""
-    ports: list[int] = []
-    while len(ports) < count:
-        port = next(_candidates)
-        with socket.socket() as one:
-            try:
-                one.bind((HOST, port))
-            except OSError:
-                ports = []
-            else:
-                ports.append(port)
-    return ports
 
 
 @dataclass

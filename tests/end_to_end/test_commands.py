@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.end_to_end.cluster import ATOLL, HOST, ROOT, free_ports
+from node.bench.processes import HOST, free_port
+from tests.end_to_end.cluster import ATOLL, ROOT
 from tests.helpers import Node
 
 
@@ -145,7 +146,7 @@ def test_what_cannot_be_said_ends_a_command_and_not_a_node(store: Path) -> None:
             [*ATOLL, "verify", str(store)], stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, timeout=60
         )
         assert (done.returncode, done.stderr) == (1, "atoll: [Errno 28] No space left on device\n")
-        [port] = free_ports(1)
+        port = free_port()
         command = [*ATOLL, "serve", "--region", "eu", "--data", str(store), "--listen", f"{HOST}:{port}"]
         with subprocess.Popen(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT) as serving:
             while serving.poll() is None and not answers(f"http://{HOST}:{port}/readyz"):

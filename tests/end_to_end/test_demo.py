@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.cluster import ATOLL, HOST, ROOT, free_ports
+from node.bench.processes import HOST, free_ports
+from tests.end_to_end.cluster import ATOLL, ROOT
 
 README = (ROOT / "README.md").read_text()
 TOUR = README.partition("<!-- tour -->")[2].partition("<!-- end of tour -->")[0]
@@ -145,7 +146,7 @@ def test_the_readmes_first_screen_answers_what_must_be_known() -> None:
     first_screen = "\n".join(README.splitlines()[:45])
     for text in (
         "pip install uv && uv run atoll demo",
-        "uv run pytest",
+        "uv run pytest -n auto",
         "Conditions hold per region",
         "lost after a 201",
     ):

@@ -11,8 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from node.bench.processes import HOST
 from node.commands.application import run
-from tests.end_to_end.cluster import ATOLL, HOST, PATIENCE_S, ROOT
+from tests.end_to_end.cluster import ATOLL, PATIENCE_S, ROOT
 
 MEBIBYTE = 1 << 20
 VIEWS_REFUSED = "the views cannot follow the log: database or disk is full"

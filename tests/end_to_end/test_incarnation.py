@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import trio
 
-from tests.end_to_end.cluster import ATOLL, HOST, PATIENCE_S, ROOT, Cluster, free_ports, running
+from node.bench.processes import HOST, free_port
+from tests.end_to_end.cluster import ATOLL, PATIENCE_S, ROOT, Cluster, running
 
 
 async def write(cluster: Cluster, region: str, stream: str, value: Any) -> dict[str, Any]:
@@ -89,7 +90,7 @@ async def test_a_clone_goes_on_as_another_origin(tmp_path: Path) -> None:
         cluster.kill("eu")
         shutil.copytree(tmp_path / "eu", tmp_path / "clone")
         await cluster.start("eu")
-        [port] = free_ports(1)
+        port = free_port()
         command = [*ATOLL, "serve", "--region", "eu", "--data", str(tmp_path / "clone"), "--listen", f"{HOST}:{port}"]
         command += ["--peer", cluster.urls["us"], "--gossip-interval-ms", "200"]
         clone = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)  # noqa: ASYNC220  # it outlives the line
