@@ -16,6 +16,11 @@ from tests.helpers import NOW
 
 KINDS = ("httptools", "hypercorn")
 HOST = b"Host: x\r\n"
+WRONG_HEADS: dict[str, dict[str, Any]] = {
+    "/smuggles-a-line": {"status": 200, "headers": [(b"a", b"b\r\nc: d")]},
+    "/smuggles-a-return": {"status": 200, "headers": [(b"a", b"b\rc: d")]},
+    "/no-status": {"status": 299, "headers": []},
+}
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -29,6 +34,9 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
         return
     if path == "/fails":
         raise RuntimeError("as it must")
+    if path in WRONG_HEADS:
+        await send({"type": "http.response.start"} | WRONG_HEADS[path])
+        await send({"type": "http.response.body", "body": b"begun", "more_body": True})
     if path == "/waits":  # for the client to go
         while (await receive())["type"] != "http.disconnect":
             pass

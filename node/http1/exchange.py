@@ -98,7 +98,6 @@ class Exchange:
 
     def _make_head(self, start: Event, size: int, more: bool) -> bytes:
         message, connection = self._message, self._connection
-        connection.head_sent = True
         status, headers = start["status"], start.get("headers", ())
         names = {name for name, _ in headers}
         lines = [STATUS_LINES[status], *[b"%b: %b\r\n" % header for header in headers if header[0] != b"connection"]]
@@ -122,8 +121,9 @@ class Exchange:
         elif not message.http11:
             lines.append(b"connection: keep-alive\r\n")
         head = b"".join(lines)
-        if head.count(b"\n") != len(lines):
-            raise RuntimeError("a header holds a line feed")
+        if not head.count(b"\n") == head.count(b"\r") == len(lines):
+            raise RuntimeError("a header holds the end of a line")
+        connection.head_sent = True
         return head + b"\r\n"
 
     async def finish(self) -> None:
@@ -136,5 +136,5 @@ class Exchange:
         if self._connection.broken and not self._message.complete:
             await self._connection.refuse()
         else:
-            self._start = {"status": 500}
+            self._start, self._chunked = {"status": 500}, False
             await self.send({"type": "http.response.body"})

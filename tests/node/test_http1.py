@@ -11,13 +11,9 @@ import pytest
 import trio
 import trustme
 
-from node.http1.answer import Dates
-from node.http1.connection import Connection
-from node.http1.exchange import Exchange
-from node.http1.parser import Message, Parser
+from node.http1.parser import Parser
 from node.interface.gate import read_headers
-from tests.helpers import NOW
-from tests.http1 import BODY, GET, HOST, KINDS, hear, serving, statuses
+from tests.http1 import BODY, GET, HOST, KINDS, WRONG_HEADS, hear, serving, statuses
 
 UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
 
@@ -299,12 +295,13 @@ def test_a_trailer_is_no_header() -> None:
     assert message.headers == [(b"host", b"x"), (b"transfer-encoding", b"chunked")]
 
 
-def test_a_header_cannot_smuggle_another_line_in() -> None:
-    message = Message()
-    message.complete = True
-    connection = object.__new__(Connection)
-    connection.closing = connection.head_sent = False
-    connection.dates = Dates(lambda: NOW)
-    exchange = Exchange(connection, message)
-    with pytest.raises(RuntimeError, match="line feed"):
-        exchange._make_head({"status": 200, "headers": [(b"a", b"b\r\nc: d")]}, 0, False)
+@pytest.mark.parametrize("path", WRONG_HEADS)
+async def test_a_head_that_cannot_be_sent_is_answered_500(path: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A header that would smuggle in another line is one."""
+    async with serving("httptools") as server:
+        heard = await server.say(f"GET {path} HTTP/1.1\r\n".encode() + HOST + b"\r\n", end=False, seconds=0.3)
+    head, _, body = heard.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 500 ")
+    assert b"content-length: 0" in head
+    assert b"chunked" not in head
+    assert not body
