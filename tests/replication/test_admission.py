@@ -240,6 +240,7 @@ def test_a_transaction_is_whole_and_of_one_piece(node: Make) -> None:
         (second, first),
         (first, first),
         (),
+        two(index=0),
         two(stream="s"),
         two(timestamp=(NOW << COUNTER_BITS) + 1),
         two(seq=3),
