@@ -47,6 +47,8 @@ async def split(
             raise CommandFailed(f"{stream} has no field that {', '.join(fields)} names")
         if target.registers.get(MOVED_FROM) not in (None, stream):
             raise CommandFailed(f"{to} was split off {target.registers[MOVED_FROM]!r}")
+        if MOVED_FROM not in target.registers or MOVED_TO in target.registers:  # else what was written since wins
+            _check_overwrites_nothing(moving, target)
         noted = dict(source.registers.get(MOVED_TO) or {})
         noted[to] = sorted({*noted.get(to, ()), *fields})
         there = {MOVED_FROM: stream} | ({MOVED_TO: None} if MOVED_TO in target.registers else {})
@@ -73,6 +75,7 @@ async def join(stream: str, /, *, into: str, node: str = NODE) -> None:
         if source.registers.get(MOVED_FROM) != into:
             raise CommandFailed(f"{stream} was not split off {into}")
         moving = _select(source, [ALL])
+        _check_overwrites_nothing(moving, target)
         noted = {name: names for name, names in (target.registers.get(MOVED_TO) or {}).items() if name != stream}
         await _move(asked, moving, source, target, {MOVED_TO: {into: [ALL]}}, {MOVED_TO: noted or None})
     print(f"{_count(moving)} of {stream} moved to {into}")
@@ -115,6 +118,14 @@ async def _read(asked: Asked, name: str) -> _Stream:
     if lost:
         raise CommandFailed(f"{name} has conflicts in {', '.join(lost)}: write these fields first")
     return _Stream(name, shown["registers"], sets, shown["token"])
+
+
+def _check_overwrites_nothing(moving: _Stream, target: _Stream) -> None:
+    other = [name for name, value in moving.registers.items() if target.registers.get(name) not in (None, value)]
+    if other:
+        raise CommandFailed(
+            f"{target.name} holds other values of {', '.join(other)}: clear them in one of the two first"
+        )
 
 
 def _select(stream: _Stream, patterns: list[str]) -> _Stream:

@@ -64,19 +64,25 @@ async def test_fields_are_split_off_and_joined_again_while_another_region_writes
         stray = (await cluster.client.get(f"{us}/conflicts")).json()["conflicts"][0]
         assert stray["strays"] == {"registers": {"timezone": "Asia/Tokyo"}, "sets": {}}
         assert "written after a split" in run("conflicts", "--node", us)
+        await refused_in_a_line(us, "join", part, "--into", stream, saying="other values of timezone")
         await cluster.client.post(f"{us}/streams/{stream}", json={"set": {"timezone": None}})
         run("streams", "join", part, "--into", stream, "--node", us)
         shown = await agree(cluster)
         [now] = shown["resources"]["Users"]
         assert (now["locale"], now["timezone"]) == ("it", "Europe/Berlin")
         assert shown["conflicts"] == []
-        for wrong in (
-            ["join", part, "--into", "users/other"],
-            ["split", stream, "--fields", "nothing", "--to", part],
-        ):
-            command = [*ATOLL, "streams", *wrong, "--node", us]
-            refused = await trio.run_process(command, capture_stderr=True, check=False, cwd=ROOT)
-            assert (refused.returncode, refused.stderr.count(b"\n")) == (1, 1), refused.stderr
+        await refused_in_a_line(us, "join", part, "--into", "users/other", saying="")
+        await refused_in_a_line(us, "split", stream, "--fields", "nothing", "--to", part, saying="nothing")
+        for place in (part, f"{stream}/of-its-own"):
+            await cluster.client.post(f"{us}/streams/{place}", json={"set": {"timezone": "Asia/Tokyo"}})
+            await refused_in_a_line(us, "split", stream, "--fields", "*", "--to", place, saying="values of timezone")
+
+
+async def refused_in_a_line(node: str, *arguments: str, saying: str) -> None:
+    command = [*ATOLL, "streams", *arguments, "--node", node]
+    refused = await trio.run_process(command, capture_stderr=True, check=False, cwd=ROOT)
+    assert (refused.returncode, refused.stderr.count(b"\n")) == (1, 1), refused.stderr
+    assert saying in refused.stderr.decode()
 
 
 PEOPLE = """
