@@ -34,6 +34,10 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
         return
     if path == "/fails":
         raise RuntimeError("as it must")
+    if path == "/closes":  # whatever the client would like
+        await send({"type": "http.response.start", "status": 204, "headers": [(b"connection", b"close")]})
+        await send({"type": "http.response.body"})
+        return
     if path in WRONG_HEADS:
         await send({"type": "http.response.start"} | WRONG_HEADS[path])
         await send({"type": "http.response.body", "body": b"begun", "more_body": True})

@@ -87,6 +87,7 @@ STRICTER: dict[str, tuple[bytes, set[int]]] = {
     "a bare line feed after a chunk's size": (BODY + b"Transfer-Encoding: chunked\r\n\r\n3\nabc\r\n0\r\n\r\n", {400}),
     "a trailer without end": (BODY + b"Transfer-Encoding: chunked\r\n\r\n0\r\nT: " + b"v" * 200_000, {400, 431}),
     "a target that is a word": (b"GET http HTTP/1.1\r\n" + HOST + b"\r\n", {400}),
+    "a target of another scheme": (b"GET ftp://x/a HTTP/1.1\r\n" + HOST + b"\r\n", {400}),
     "a proxy's request": (b"CONNECT x:1 HTTP/1.1\r\n" + HOST + b"\r\n", {501}),
     "an expectation that is none": (BODY + b"Expect: x\r\nContent-Length: 0\r\n\r\n", {417}),
     "too many headers": (b"GET /a HTTP/1.1\r\n" + HOST + b"A: b\r\n" * 200 + b"\r\n", {431}),
@@ -150,6 +151,14 @@ async def test_keep_alive_and_close(kind: str) -> None:
             assert b"connection: close" in heard.lower()
         old = await server.say(b"GET /a HTTP/1.0\r\n" + HOST + b"\r\n", end=False, seconds=3.0)
         assert statuses(old) == [200]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_an_application_may_close_the_connection(kind: str) -> None:
+    async with serving(kind) as server:
+        heard = await server.say(GET.replace(b"/a", b"/closes"), GET, end=False, seconds=2.0)
+        assert statuses(heard) == [204]
+        assert heard.lower().count(b"connection: close\r\n") == 1
 
 
 async def test_keep_alive_is_said_to_those_of_http_1_0_who_ask_for_it() -> None:
