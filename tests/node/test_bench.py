@@ -24,6 +24,11 @@ from replication.limits import MILESTONE_EVENTS
 from replication.store import Store
 from replication.verify import verify
 
+EMBEDDED = {
+    "STREAMS": (50,), "PAST": 200, "PER_COMMIT": {8: 3}, "REPEATS": 2, "SIZES": (100, 200), "ROUNDS": 2, "PER_ROUND": 20,
+    "GROWTH": (100, 200), "GROWTH_STREAMS": 50,
+}  # fmt: skip
+
 
 def test_a_ratio_says_how_close_a_figure_comes_to_its_floor() -> None:
     assert Figure("a", 50.0, "events/s", 100.0).ratio == 0.5
@@ -79,19 +84,35 @@ def test_five_rows_of_an_event_hold_what_its_two_do(workplace: Path) -> None:
 
 
 def test_the_embedded_benchmarks_run_small(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {
-        "STREAMS": (50,), "PAST": 200, "PER_COMMIT": {8: 3}, "REPEATS": 2, "SIZES": (100, 200), "ROUNDS": 2, "PER_ROUND": 20,
-        "GROWTH": (100, 200), "GROWTH_STREAMS": 50,
-    }.items():  # fmt: skip
+    for name, value in EMBEDDED.items():
         monkeypatch.setattr(embedded, name, value)
-    for benchmark, beside in ((embedded.append, {five_rows.NAME}), (embedded.sets, set()), (embedded.growth, set())):
+    for benchmark, beside in ((embedded.append, {five_rows.NAME}), (embedded.sets, set())):
         home = workplace / benchmark.__name__
         home.mkdir()
         figures = list(benchmark(home))
         assert figures
         assert all(figure.peers.keys() == beside for figure in figures)
         assert all(figure.value > 0 for figure in figures)
-        assert all(figure.ratio for figure in figures if figure.unit != "MB")
+        assert all(figure.ratio for figure in figures)
+
+
+def test_figures_are_printed_as_a_table_or_as_json_and_drawn(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in EMBEDDED.items():
+        monkeypatch.setattr(embedded, name, value)
+    at = ("--data", str(workplace))
+    assert run(["bench", "growth", *at, "--json", "--plot", str(workplace / "growth.svg")]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures
+    assert all(one.keys() == {"value", "unit", "floor", "ratio", "peers"} for one in figures.values())
+    assert all(one["value"] > 0 and (one["ratio"] or one["unit"] == "MB") for one in figures.values())
+    assert ElementTree.parse(workplace / "growth.svg").getroot().tag.endswith("svg")  # our own
+    assert run(["bench", "sets", *at]) == 0
+    table = capsys.readouterr().out
+    for said in ("ratio", "set add, 200 members (floor: 100)", "set contains, 200 members (floor: 100)"):
+        assert said in table
+    assert [one.name for one in workplace.iterdir()] == ["growth.svg"], "what was measured is gone"
 
 
 def test_the_served_benchmarks_run_small(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

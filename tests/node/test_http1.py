@@ -251,6 +251,8 @@ async def test_an_application_that_fails_answers_500_and_the_server_lives_on(
     async with serving(kind) as server:
         heard = await server.say(b"GET /fails HTTP/1.1\r\n" + HOST + b"\r\n", end=False, seconds=0.5)
         assert statuses(heard) == [500]
+        unread = b"POST /fails HTTP/1.1\r\n" + HOST + b"Content-Length: 3\r\n\r\na"
+        assert statuses(await server.say(unread, end=False, seconds=0.5)) == [500]
         assert statuses(await server.say(GET, end=False, seconds=0.3)) == [200]
 
 
