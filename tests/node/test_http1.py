@@ -285,6 +285,8 @@ async def test_over_tls(tmp_path: Path) -> None:
             await stream.send_all(GET)
             assert (await hear(stream)).endswith(b"GET /a?b=c ")
             assert stream.selected_alpn_protocol() == "http/1.1"
+            await stream.send_all(b"nonsense\r\n\r\n")
+            assert statuses(await hear(stream)) == [400]
 
 
 def test_a_url_without_a_path_asks_for_the_root() -> None:
