@@ -4,8 +4,8 @@ While a group of lines is committed the next is read and parsed, and the outcome
 that sends faster than the disk writes is slowed down by TCP. One that sends everything before it reads anything is
 let: its outcomes are put aside meanwhile.
 
-Every line is an event of its own, with conditions of its own; one that is refused says so and the next goes on. The
-last line out is a summary: without it, the answer was cut off, and lines whose outcome is missing may or may not have
+Every line is an event of its own, with conditions of its own; one that is refused says so and the next goes on. Its
+number is its place in the body, where blank lines count too, and have no outcome. The last line out is a summary: without it, the answer was cut off, and lines whose outcome is missing may or may not have
 been written. Give each a `source`, and the same lines can be sent again.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import msgpack  # type: ignore[import-untyped]  # it ships no annotations, and there are no stubs
 import trio
@@ -84,8 +84,8 @@ class _Group:
         return len(self.lines) >= INGEST_GROUP_LINES or self.size >= INGEST_GROUP_BYTES
 
 
-Part = list[tuple[int, Callable[[], Any]]]
-"""What came together: of each line, its size, and what reads it."""
+Part = list[tuple[int, int, Callable[[], Any]]]
+"""What came together: of each line, its number in the body, its size, and what reads it."""
 Parts = AsyncGenerator[Part, None]
 
 
@@ -122,18 +122,15 @@ class _Ingestion:
             raise ClientGone
 
     async def _read(self) -> None:
-        try:
-            async with aclosing(self._parts) as parts:
-                while (part := await self._next(parts)) is not None:
-                    for size, read in part:
-                        self._counts["lines"] += 1
-                        self._group.lines.append(_Line(self._counts["lines"], self._parse(read)))
-                        self._group.size += size
-                        if self._group.full:
-                            await self._slots.acquire()
-                            self._write()
-        except Problem as problem:  # nothing that follows can be told apart from it
-            self._group.lines.append(_Line(self._counts["lines"] + 1, problem))
+        async with aclosing(self._parts) as parts:
+            while (part := await self._next(parts)) is not None:
+                for number, size, read in part:
+                    self._counts["lines"] += 1
+                    self._group.lines.append(_Line(number, self._parse(read)))
+                    self._group.size += size
+                    if self._group.full:
+                        await self._slots.acquire()
+                        self._write()
         await self._slots.acquire()
         self._write()
         for _ in range(INGEST_GROUPS):
@@ -222,36 +219,50 @@ def _token(fields: dict[str, Any], stream: str, name: str) -> VersionVector | No
 
 
 async def _lines(request: Request) -> Parts:
-    """The lines of NDJSON, as they come in. Raises: Problem, for one without end; ClientGone."""
-    begun = b""
+    """The lines of NDJSON, as they come in; the last is one without end. Raises: ClientGone."""
+    begun, before = b"", 0
     async for chunk in request.chunks:
         *whole, begun = (begun + chunk).split(b"\n")
-        yield [(len(line), partial(parse, line, JSON_TYPE)) for line in whole if line.strip()]
+        numbered = enumerate(whole, before + 1)
+        yield [(number, len(line), partial(parse, line, JSON_TYPE)) for number, line in numbered if line.strip()]
+        before += len(whole)
         if len(begun) > BODY_BYTES_MAX:
-            raise Problem("too-large", f"a line has more than {BODY_BYTES_MAX} bytes")
+            yield [_wrong(before + 1, Problem("too-large", f"a line has more than {BODY_BYTES_MAX} bytes"))]
+            return
     if begun.strip():
-        yield [(len(begun), partial(parse, begun, JSON_TYPE))]
+        yield [(before + 1, len(begun), partial(parse, begun, JSON_TYPE))]
 
 
 async def _values(request: Request) -> Parts:
-    """msgpack values, one after another. Raises: Problem, for bytes that are none; ClientGone."""
+    """msgpack values, one after another; the last is one that is none. Raises: ClientGone."""
     unpacker = msgpack.Unpacker(object_pairs_hook=distinct, strict_map_key=True, max_buffer_size=BODY_BYTES_MAX)
-    read = fed = 0
+    number = read = fed = 0
     async for chunk in request.chunks:
-        values: Part = []
+        part: Part = []
         wrong: Problem | None = None
         try:
             unpacker.feed(chunk)
             fed += len(chunk)
             for value in unpacker:
-                values.append((unpacker.tell() - read, partial(check_depth, value)))
+                number += 1
+                part.append((number, unpacker.tell() - read, partial(check_depth, value)))
                 read = unpacker.tell()
         except Problem as problem:
             wrong = problem
         except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
             wrong = Problem("malformed", f"not msgpack: {error}"[:200], {"field": "body"})
-        yield values
         if wrong is not None:
-            raise wrong
+            yield [*part, _wrong(number + 1, wrong)]
+            return
+        yield part
     if read < fed:
-        raise Problem("malformed", "the last value is cut off", {"field": "body"})
+        yield [_wrong(number + 1, Problem("malformed", "the last value is cut off", {"field": "body"}))]
+
+
+def _wrong(number: int, problem: Problem) -> tuple[int, int, Callable[[], Any]]:
+    """What cannot be read, so that nothing which follows can be told apart from it."""
+
+    def read() -> NoReturn:
+        raise problem
+
+    return number, 0, read

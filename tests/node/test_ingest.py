@@ -46,7 +46,7 @@ async def test_each_line_is_told_what_became_of_it_once_it_is_durable(workplace:
             + line("users/1", set={"n": 2})[:-1]
         )
         told = outcomes(await served.client.post("/ingest", content=body, headers={**NDJSON, "atoll-actor": "lisa"}))
-        assert [one.get("line") for one in told] == [1, 2, 3, None]
+        assert [one.get("line") for one in told] == [1, 3, 4, None], "as an editor counts them"
         assert told[-1] == summary(3, 3)
         assert told[0]["status"] == 201
         assert told[2]["token"] == (await served.read("/streams/users/1"))["token"]
@@ -119,8 +119,8 @@ async def test_msgpack_values_one_after_another(workplace: Path) -> None:
             body = msgpack.packb({"stream": "t", "set": {"n": 1}}) + wrong
             told = outcomes(await served.client.post("/ingest", content=body, headers=headers))
             assert told[0]["status"] == 201
-            assert told[after]["type"] == "urn:atoll:problem:malformed"
-            assert told[-1] == summary(1, 1, refused=1)
+            assert (told[after]["line"], told[after]["type"]) == (2, "urn:atoll:problem:malformed")
+            assert told[-1] == summary(2, 1, refused=1)
         twice = b"\x82\xa1a\x01\xa1a\x02"
         told = outcomes(await served.client.post("/ingest", content=twice, headers=headers))
         assert told[0]["type"] == "urn:atoll:problem:malformed"
@@ -148,10 +148,11 @@ async def test_a_line_without_end_is_refused_and_what_came_before_it_kept(
 ) -> None:
     monkeypatch.setattr("node.interface.ingest.BODY_BYTES_MAX", 10_000)
     async with serving(workplace / "eu") as served:
-        body = line("a", set={"n": 1}) + b'{"stream": "b' + b"x" * 300_000
+        body = line("a", set={"n": 1}) + b'\n{"stream": "b' + b"x" * 300_000
         told = outcomes(await served.client.post("/ingest", content=body, headers=NDJSON))
         assert [one.get("status") for one in told] == [201, 413, None]
-        assert told[-1] == summary(1, 1, refused=1)
+        assert told[1]["line"] == 3
+        assert told[-1] == summary(2, 1, refused=1)
 
 
 async def begun(served: Served, framing: str) -> trio.SocketStream:
