@@ -5,8 +5,9 @@ that sends faster than the disk writes is slowed down by TCP. One that sends eve
 let: its outcomes are put aside meanwhile.
 
 Every line is an event of its own, with conditions of its own; one that is refused says so and the next goes on. Its
-number is its place in the body, where blank lines count too, and have no outcome. The last line out is a summary: without it, the answer was cut off, and lines whose outcome is missing may or may not have
-been written. Give each a `source`, and the same lines can be sent again.
+number is its place in the body, where blank lines count too, and have no outcome. The last line out is a summary:
+without it, the answer was cut off, and lines whose outcome is missing may or may not have been written. Give each a
+`source`, and the same lines can be sent again.
 """
 
 from collections.abc import AsyncGenerator, Callable, Iterator
