@@ -86,6 +86,37 @@ async def test_representations_of_one_state_have_tags_of_their_own(workplace: Pa
         assert (await served.client.post("/streams/s", json={"set": {"n": 2}}, headers=plain)).status_code == 201
 
 
+async def test_what_differs_has_another_tag(workplace: Path) -> None:
+    """Else a cache would show a page for another."""
+    async with serving(workplace / "eu") as served:
+        first = await served.write("s", set={"n": 1}, add={"m": ["a", "b", "c"], "o": ["a"]})
+        await served.write("s", set={"n": 2})
+        await served.write("s", {"causal-context": first["token"]}, set={"n": 3})
+        last = await served.write("s/part", set={"x": 1, "moved_from": "s"})
+        await served.write("s", set={"moved_to": {"s/part": ["x"]}})
+        asked = ["/streams/", "/streams/s/", "/streams/s"]
+        asked += [f"/streams/{more}" for more in ("?limit=1", "?limit=2", "?limit=3")]
+        asked += [f"/streams/s?{more}" for more in ("conflicts=true", "follow=true", "follow=true&conflicts=true")]
+        asked += [
+            f"/streams/s?set={more}" for more in ("m", "o", "p", "m&limit=1", "m&limit=2", "m&limit=3", "o&limit=1")
+        ]
+        asked += [
+            f"/streams/s?set={more}" for more in ("m&contains=a", "m&contains=z", "o&contains=z", "o&contains=a")
+        ]
+        for when in (first["timestamp"], last["timestamp"]):
+            asked += [f"/streams/s?at={when}", f"/streams/s?at={when}&conflicts=true"]
+        shown: dict[str, tuple[str, bytes]] = {}
+        for path in asked:
+            following: str | None = path
+            while following:
+                answer = await served.client.get(following)
+                assert answer.status_code == 200, answer.text
+                known = shown.setdefault(answer.headers["etag"], (following, answer.content))
+                assert known[1] == answer.content, (known[0], following)
+                following = answer.links.get("next", {}).get("url")
+        assert len(shown) > len(asked)
+
+
 async def test_msgpack_says_the_same(workplace: Path) -> None:
     packed = "application/vnd.msgpack"
     async with serving(workplace / "eu") as served:
