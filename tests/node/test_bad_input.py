@@ -166,6 +166,7 @@ CASES = [
     # 400: tokens and conditions
     written("If-Match that is no token", 400, "invalid", "If-Match", if_match='"abc"'),
     written("If-Match without quotes", 400, "invalid", "If-Match", if_match=EMPTY),
+    written("If-Match half without quotes", 400, "invalid", "If-Match", if_match=f'"{EMPTY}", {EMPTY}'),
     written("If-Match of another scope", 400, "invalid", "If-Match", if_match=f'"{OTHER_SCOPE}"'),
     written("If-None-Match with a token", 400, "invalid", "If-None-Match", if_none_match=f'"{EMPTY}"'),
     written("Causal-Context that is no token", 400, "invalid", "Causal-Context", causal_context="x"),

@@ -64,6 +64,31 @@ async def test_a_long_poll_ends_with_the_change_or_the_time(workplace: Path) -> 
             assert (await served.read("/changes?prefix=t&wait=1"))["changes"] == []
 
 
+async def test_a_long_poll_ends_with_its_node(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.server.GRACEFUL_S", 60.0)
+
+    async def poll(url: str) -> None:
+        async with httpx.AsyncClient(base_url=url, timeout=30, trust_env=False) as client:
+            answer = await client.get("/changes?after=now&wait=30")
+        assert (answer.status_code, answer.json()["changes"]) == (200, [])
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery, serving(workplace / "eu") as served:
+            nursery.start_soon(poll, served.url)
+            await trio.sleep(0.3)
+
+
+async def test_a_page_of_changes_ends_by_its_bytes(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.interface.changes.PAGE_BYTES_MAX", 1_000)
+    async with serving(workplace / "eu") as served:
+        for number in range(6):
+            await served.write("s", set={"n": f"{number}" * 400})
+        first = await served.read("/changes")
+        assert (len(first["changes"]), first["more"]) == (2, True)
+        then = await served.read(f"/changes?after={first['cursor']}")
+        assert [change["set"]["n"][0] for change in then["changes"]] == ["2", "3"]
+
+
 @pytest.mark.parametrize("accept", ["text/event-stream", "application/x-ndjson"])
 async def test_a_stream_of_changes_goes_on_and_resumes(workplace: Path, accept: str) -> None:
     async with serving(workplace / "eu") as served:
