@@ -398,7 +398,8 @@ async def test_resolve_answers_many_at_once(workplace: Path) -> None:
         assert (answer["streams"][1]["stream"], answer["streams"][1]["status"]) == ("nobody", 404)
 
 
-async def test_waiting_for_what_is_on_its_way(workplace: Path) -> None:
+async def test_waiting_for_what_is_on_its_way(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.interface.conditions.WAIT_DEFAULT_S", 0.0)
     async with serving(workplace / "eu") as served:
         token = (await served.write("s", set={"n": 1}))["token"]
         ahead = token[: token.rindex(".")] + ".2"
@@ -412,7 +413,10 @@ async def test_waiting_for_what_is_on_its_way(workplace: Path) -> None:
                 nursery.start_soon(read)
                 await trio.sleep(0.05)
                 await served.write("t", set={"n": 2})
-        assert answers[0]["registers"] == {"n": 1}
+            assert answers[0]["registers"] == {"n": 1}
+            monkeypatch.setattr("node.interface.conditions.WAIT_DEFAULT_S", 60.0)
+            at_once = {"causal-after": ahead[:-1] + "9", "prefer": "return=minimal, Wait = 0"}
+            assert (await served.client.get("/streams/s", headers=at_once)).status_code == 503
 
 
 async def test_status_health_and_the_interfaces_own_description(workplace: Path) -> None:
