@@ -92,7 +92,8 @@ async def test_a_page_of_changes_ends_by_its_bytes(workplace: Path, monkeypatch:
 @pytest.mark.parametrize("accept", ["text/event-stream", "application/x-ndjson"])
 async def test_a_stream_of_changes_goes_on_and_resumes(workplace: Path, accept: str) -> None:
     async with serving(workplace / "eu") as served:
-        await served.write("s", set={"n": 1})
+        for number in (-1, 0, 1):  # of one page, whose last item alone has its cursor
+            await served.write("s", set={"n": number})
 
         def follow(headers: dict[str, str], path: str, count: int) -> tuple[list[Any], str]:
             """In a thread of its own: items until there are so many, and the cursor of the last."""
@@ -117,8 +118,8 @@ async def test_a_stream_of_changes_goes_on_and_resumes(workplace: Path, accept: 
                         break
             return found, cursor
 
-        found, cursor = await trio.to_thread.run_sync(follow, {}, "/changes", 4)
-        assert found == [1, "caught-up", 2, 3]
+        found, cursor = await trio.to_thread.run_sync(follow, {}, "/changes", 6)
+        assert found == [-1, 0, 1, "caught-up", 2, 3]
         resumed = {"last-event-id": cursor} if accept == "text/event-stream" else {}
         path = "/changes" if resumed else f"/changes?after={cursor}"
         assert (await trio.to_thread.run_sync(follow, resumed, path, 1))[0] == ["caught-up"]
