@@ -206,6 +206,7 @@ CASES = [
         b'{"events":[{"stream":"a","set":{"n":1}}]}',
         {**JSON_TYPE, "if-match": "*"},
     ),
+    Case("transaction of no list", "POST", "/transactions", 400, "invalid", "events", b'{"events":7}', JSON_TYPE),
     Case("resolve of no list", "POST", "/resolve", 400, "invalid", "streams", b'{"streams":"a"}', JSON_TYPE),
     Case(
         "resolve of a bad name", "POST", "/resolve", 400, "invalid", "streams[1]", b'{"streams":["a","/"]}', JSON_TYPE
