@@ -5,6 +5,7 @@ import pty
 import signal
 import socket
 import subprocess
+import sys
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -89,6 +90,21 @@ def test_a_benchmark_that_is_told_to_end_stops_its_servers_and_leaves_nothing(tm
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((HOST, port))
     assert (measuring.returncode, list(tmp_path.iterdir())) == (130, [])
+
+
+def test_a_command_that_is_told_to_end_within_exec_says_so_by_its_status(tmp_path: Path) -> None:
+    """The signal may come while a dataclass is made, say."""
+    (tmp_path / "told.py").write_text(
+        "import os, signal\n"
+        "from node import __main__\n"
+        "from node.commands import application\n"
+        "TELL = 'os.kill(os.getpid(), signal.SIGTERM); [None for _ in range(100_000)]'\n"
+        "application.app = lambda *_, **__: exec(TELL)\n"
+        "__main__.main()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    told = subprocess.run([sys.executable, "-m", "told"], env=environment, capture_output=True, text=True, timeout=30)
+    assert (told.returncode, told.stderr) == (130, "")
 
 
 def listening(directory: Path) -> int | None:
