@@ -71,7 +71,7 @@ async def test_fields_are_split_off_and_joined_again_while_another_region_writes
         [now] = shown["resources"]["Users"]
         assert (now["locale"], now["timezone"]) == ("it", "Europe/Berlin")
         assert shown["conflicts"] == []
-        await refused_in_a_line(us, "join", part, "--into", "users/other", saying="")
+        await refused_in_a_line(us, "join", part, "--into", "users/other", saying="lies below it")
         await refused_in_a_line(us, "split", stream, "--fields", "nothing", "--to", part, saying="nothing")
         for place in (part, f"{stream}/of-its-own"):
             await cluster.client.post(f"{us}/streams/{place}", json={"set": {"timezone": "Asia/Tokyo"}})
