@@ -27,7 +27,7 @@ from replication.limits import (
 from replication.snapshot import Snapshot
 from replication.store import Mirror, Store
 from replication.stream_name import ancestors, parent_of
-from replication.tables import Head, LogRow, OriginNumbers, RequestRow, StreamRow
+from replication.tables import Head, LogRow, RequestRow, StreamRow
 
 Rows = dict[str, dict[bytes, bytes | None]]
 """What a commit puts into tables, by key; None where it takes out a row."""
@@ -49,7 +49,7 @@ class Batch(Snapshot):
         self.mirror = mirror.copy()
         self.written: Rows = {table: {} for table in READ_BY_TURNS}
         self._below: Rows = below or self.written
-        self._numbers = OriginNumbers(self.mirror.heads)
+        self._numbers = self.mirror.numbers
         self._changed_heads: set[str] = set()
         self._rows: dict[str, StreamRow | None] = {}
         self._changed_rows: set[str] = set()

@@ -7,14 +7,14 @@ Every order that shows is by (timestamp, origin, seq) or by UTF-8 bytes, and not
 import heapq
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
 from itertools import islice
+
+import msgspec
 
 from crdt.answer import Answer
 from crdt.dot import Dot
 from crdt.fold import MemoryCells, fold
 from crdt.observed_remove_set import Additions, removed
-from crdt.register import Register
 from crdt.version_vector import VersionVector, covers
 from replication import tables
 from replication.errors import TooLarge, Unfoldable, UnknownStream
@@ -36,20 +36,17 @@ from replication.stream_name import ROOT, ancestors, is_prefix
 from replication.tables import LogRow, StreamRow
 
 
-@dataclass(frozen=True, slots=True)
-class StreamAnswer:
+class StreamAnswer(msgspec.Struct, frozen=True):
     """A stream resolved.
 
-    Shape: `sets` lists the members of the sets that are `inlined`, `large` counts those of the others. `vector` is
-    the state it was resolved at, `size` the bytes of the stream's row.
+    Shape: `row` has its registers, and the vector that it was resolved at. `sets` lists the members of the sets that
+    are `inlined`, `large` counts those of the others.
     """
 
     stream: str
-    vector: VersionVector
-    live: dict[str, Register]
-    sets: dict[str, tuple[str, ...]]
-    large: dict[str, int]
-    size: int
+    row: StreamRow
+    sets: Mapping[str, tuple[str, ...]] = {}
+    large: Mapping[str, int] = {}
 
 
 def stream_row(snapshot: Snapshot, name: str) -> StreamRow:
@@ -82,13 +79,12 @@ def resolve_stream(snapshot: Snapshot, name: str) -> StreamAnswer:
     Raises: UnknownStream, where it does not exist; Unfoldable.
     """
     row = existing_row(snapshot, name)
-    sets: dict[str, tuple[str, ...]] = {}
-    large: dict[str, int] = {}
-    if row.sets:
-        shown = inlined(row.sets)
-        sets = {field: members_of(snapshot, row, field) for field in sorted(shown)}
-        large = {field: count for field, count in sorted(row.sets.items()) if count and field not in shown}
-    return StreamAnswer(name, row.vector, dict(sorted(row.registers.items())), sets, large, row.size)
+    if not row.sets:
+        return StreamAnswer(name, row)
+    shown = inlined(row.sets)
+    sets = {field: members_of(snapshot, row, field) for field in sorted(shown)}
+    large = {field: count for field, count in sorted(row.sets.items()) if count and field not in shown}
+    return StreamAnswer(name, row, sets, large)
 
 
 def inlined(counts: Mapping[str, int]) -> Set[str]:

@@ -143,6 +143,7 @@ class Replica:
                     refold_opaque(batch)
                     batch.flush(transaction, 0)
                 store.write_meta(transaction, replace(meta, feature_level=FEATURE_LEVEL))
+            batch.mirror.transaction = store.last_transaction
         except StoreFailed as error:
             store.close()
             raise StoreRefused(str(error)) from None
@@ -241,7 +242,7 @@ class Replica:
         assert not self.is_stale(turn)
         turn.abandon()  # it only reads
         try:
-            yield from self._commit(turn.batch, turn.base, turn.now_ms)
+            yield from self._commit(turn.batch, turn.now_ms)
         except StoreFull as error:
             turn.error = error
         except StoreFailed as error:
@@ -249,19 +250,18 @@ class Replica:
         finally:
             self._before = None
 
-    def _commit(self, batch: Batch, base: Mirror, now_ms: int) -> Generator[None, None, None]:
+    def _commit(self, batch: Batch, now_ms: int) -> Generator[None, None, None]:
         meta = self.meta
         with self.store.writing() as transaction:
             with collector_standing_still():
                 batch.flush(transaction, now_ms)
-            if batch.mirror.position != base.position:
-                batch.mirror.transaction = transaction.id()
             if meta.origin != batch.mirror.origin:
                 meta = replace(meta, origin=batch.mirror.origin)
                 self.store.write_meta(transaction, meta)
             self._before = batch
             yield
         self.meta = meta
+        batch.mirror.transaction = self.store.last_transaction
         self._mirror = batch.mirror
 
     def _do(self, batch: Batch, job: Job, now_ms: int) -> Outcome:

@@ -17,11 +17,12 @@ from replication.tables import Head, LogRow, OriginNumbers, RequestRow, StreamRo
 class Snapshot:
     """The store as one transaction sees it."""
 
-    def __init__(self, store: Store, transaction: lmdb.Transaction, heads: dict[str, Head] | None = None) -> None:
+    def __init__(self, store: Store, transaction: lmdb.Transaction, mirror: Mirror | None = None) -> None:
+        """`mirror` is what memory keeps of just this state."""
         self.store = store
         self.transaction = transaction
-        self._heads = heads
-        self._numbers: OriginNumbers | None = None
+        self._heads = mirror.heads if mirror else None
+        self._numbers = mirror.numbers if mirror else None
 
     @property
     def heads(self) -> dict[str, Head]:
@@ -51,7 +52,8 @@ class Snapshot:
         found = cursor.set_range(start) if start else cursor.first()
         if not found:
             return
-        for key, row in cast(Iterator[tuple[bytes, bytes]], cursor.iternext()):  # buffers=False: never views
+        rows = cast("Iterator[tuple[bytes, bytes]]", cursor.iternext())  # buffers=False: never views
+        for key, row in rows:
             if below is not None and not key.startswith(below):
                 return
             yield key, row
@@ -120,5 +122,5 @@ class Snapshot:
 def read(store: Store, mirror: Mirror | None = None) -> Iterator[Snapshot]:
     """A snapshot of what is committed now; its heads are the mirror's, where that is of the same commit."""
     with store.reading() as transaction:
-        known = mirror.heads if mirror is not None and mirror.transaction == transaction.id() else None
+        known = mirror if mirror is not None and mirror.transaction == transaction.id() else None
         yield Snapshot(store, transaction, known)

@@ -13,7 +13,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -24,7 +24,7 @@ from replication import tables
 from replication.errors import StoreFailed, StoreFull, StoreRefused
 from replication.limits import MAP_BYTES, READERS_MAX, ROOM_LEAST_BYTES
 from replication.packing import pack, unpack_own
-from replication.tables import STORE_FORMAT, TABLES, Head
+from replication.tables import STORE_FORMAT, TABLES, Head, OriginNumbers
 
 LOCK_FILE = "lock"
 READER_BYTES = 64
@@ -35,21 +35,22 @@ READER_BYTES = 64
 class Mirror:
     """What memory keeps of the store. A batch works on a copy, which replaces it once the commit has happened.
 
-    Shape: `heads` by origin; `clock`, `position`, `streams` are the highest timestamp, arrival position and stream
-    number given out; `purging` is whether dead element rows wait to be cleared away; `transaction` is the one that
-    moved the heads last, so that whoever reads the state it left need not read them again.
+    Shape: `heads` by origin, and their `numbers`; `clock`, `position`, `streams` are the highest timestamp, arrival
+    position and stream number given out; `purging` is whether dead element rows wait to be cleared away;
+    `transaction` is the one that left the store so: whoever reads what it left need not read the heads again.
     """
 
-    origin: str = ""
-    heads: dict[str, Head] = field(default_factory=dict)
-    clock: int = 0
-    position: int = 0
-    streams: int = 0
-    purging: bool = False
+    origin: str
+    heads: dict[str, Head]
+    clock: int
+    position: int
+    streams: int
+    purging: bool
+    numbers: OriginNumbers
     transaction: int = -1
 
     def copy(self) -> "Mirror":
-        return replace(self, heads=dict(self.heads))
+        return replace(self, heads=dict(self.heads), numbers=OriginNumbers(self.heads))
 
     @property
     def vector(self) -> dict[str, int]:
@@ -173,6 +174,12 @@ class Store:
             self._lock_fd = -1
 
     @property
+    def last_transaction(self) -> int:
+        """The transaction that left the store as it is."""
+        transaction: int = self.env.info()["last_txnid"]
+        return transaction
+
+    @property
     def identity(self) -> int:
         """What tells this file from a copy of it."""
         return self._file.stat().st_ino
@@ -234,7 +241,7 @@ class Store:
         transaction.commit()
 
     def get(self, transaction: lmdb.Transaction, table: str, key: bytes) -> bytes | None:
-        return cast(bytes | None, transaction.get(key, db=self.dbs[table]))  # buffers=False: never a view
+        return cast("bytes | None", transaction.get(key, db=self.dbs[table]))  # buffers=False: never a view
 
     def read_meta(self, transaction: lmdb.Transaction) -> Meta | None:
         """What this store is, or None where it is new.
@@ -267,7 +274,7 @@ class Store:
         counters = self.get(transaction, "meta", b"counters")
         clock, position, streams = unpack_own(counters) if counters else (0, 0, 0)
         purging = transaction.cursor(db=self.dbs["purge"]).first()
-        return Mirror(origin, heads, clock, position, streams, purging)
+        return Mirror(origin, heads, clock, position, streams, purging, OriginNumbers(heads))
 
     def write_counters(self, transaction: lmdb.Transaction, mirror: Mirror) -> None:
         counters = [mirror.clock, mirror.position, mirror.streams]

@@ -132,6 +132,11 @@ class StreamRow(msgspec.Struct, gc=False):
         return any(self.sets.values())
 
     @property
+    def values(self) -> dict[str, JSON]:
+        """Each register's value; one whose value is null is left out."""
+        return {name: writes[0][3] for name, writes in self.stored.items() if writes[0][3] is not None}
+
+    @property
     def registers(self) -> dict[str, Register]:
         """Every register's live writes."""
         origin = self.numbers.origin

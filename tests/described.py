@@ -29,7 +29,7 @@ async def check_answer(response: httpx.Response) -> None:
     """A hook of httpx's."""
     request = response.request
     try:
-        route, _ = routes.find(request.method, request.url.raw_path.partition(b"?")[0])
+        route, _ = routes.find(request.method, routes.locate(request.url.raw_path.partition(b"?")[0]))
     except (Problem, Invalid):
         described = {"content": {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/problem"}}}}
     else:

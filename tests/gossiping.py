@@ -125,7 +125,7 @@ async def write(node: Node, stream: str, **made: Any) -> Written:
 
 def value(node: Node, stream: str) -> Any:
     with node.replica.read() as snapshot:
-        return resolve_stream(snapshot, stream).live["n"][0].value
+        return resolve_stream(snapshot, stream).row.registers["n"][0].value
 
 
 def same(*nodes: Node) -> bool:

@@ -107,7 +107,7 @@ class Node:
                 answer = resolve_stream(snapshot, stream)
             except UnknownStream:
                 return None
-        return Answer(answer.live, answer.sets)
+        return Answer(answer.row.registers, dict(answer.sets))
 
     def resolved(self, stream: str) -> Answer:
         """The stream resolved; it must exist."""

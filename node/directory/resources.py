@@ -18,7 +18,7 @@ from node.directory.names import DELETED, GROUPS, MEMBERS, USERS, is_resource, m
 from node.directory.schema import GROUP, USER, provider
 from node.limits import SCIM_GROUPS_SHOWN_MAX, SCIM_MEMBERS_SHOWN_MAX
 from node.views.query import BEGINNING, page
-from node.views.state import MOVED_FROM, parts_of, registers_of, state_of
+from node.views.state import MOVED_FROM, parts_of, state_of
 from node.views.view import State
 from node.views.views import Views
 from replication.errors import Invalid
@@ -85,7 +85,7 @@ def read(snapshot: Snapshot, kind: str, stream: str) -> Found | None:
     row = snapshot.stream(stream)
     assert row is not None
     parts: dict[str, VersionVector] = {stream: row.vector}
-    parts.update((name, part.vector) for part, name in parts_of(snapshot, stream, registers_of(row)))
+    parts.update((name, part.vector) for part, name in parts_of(snapshot, stream, row.values))
     created, modified = _times(snapshot, row, parts)
     return Found(stream, kind, state, fields_of(state, kind), row, parts, created, modified)
 
@@ -109,7 +109,7 @@ def living(snapshot: Snapshot, stream: str) -> Mapping[str, JSON] | None:
     row = snapshot.stream(stream)
     if row is None or row.opaque or not row.exists:
         return None
-    registers = registers_of(row)
+    registers = row.values
     return None if registers.get(DELETED) or MOVED_FROM in registers else registers
 
 

@@ -8,6 +8,7 @@ from quart_trio import QuartTrio
 from node.interface.dispatch import dispatch
 from node.interface.reply import Rendered
 from node.interface.request import Request
+from node.interface.routes import locate
 from node.service import Node
 from replication.limits import MESSAGE_BYTES_MAX
 
@@ -28,7 +29,7 @@ class Application(QuartTrio):
         path: bytes = request.scope.get("raw_path") or request.path.encode()
         headers = {key.lower(): ", ".join(request.headers.getlist(key)) for key in set(request.headers.keys())}
         asked = Request(self.node, request.method, path, "", {}, headers, aiter(request.body))
-        answer = await dispatch(asked, request.scope["query_string"])
+        answer = await dispatch(asked, locate(path), request.scope["query_string"])
         assert isinstance(answer, Rendered), "what goes on is answered before Quart is asked"
         if not await asked.drain():
             answer.headers["connection"] = "close"

@@ -11,10 +11,10 @@ from replication.errors import Refused
 log = logging.getLogger("atoll.interface")
 
 
-async def dispatch(asked: Request, query: bytes) -> Rendered | Stream:
+async def dispatch(asked: Request, place: routes.Place, query: bytes) -> Rendered | Stream:
     """Answer a request. What is wrong with it, or with this node, is an answer too."""
     try:
-        route, name = routes.find(asked.method, asked.path)
+        route, name = routes.find(asked.method, place)
         asked.name = name
         asked.query = parse_any_query(query) if route.query is None else parse_query(query, route.query)
         answer = await route.handler(asked)

@@ -13,7 +13,7 @@ from node.interface.application import Application
 from node.interface.dispatch import dispatch
 from node.interface.reply import Rendered, Stream
 from node.interface.request import ClientGone, Request
-from node.interface.routes import is_hot
+from node.interface.routes import is_hot, locate
 from node.service import Node
 
 Event = MutableMapping[str, Any]
@@ -31,14 +31,15 @@ class Gate:
         self._rest = Application(node)
 
     async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not is_hot(scope["method"], scope["raw_path"]):
+        place = locate(scope.get("raw_path", b""))
+        if scope["type"] != "http" or not is_hot(scope["method"], place):
             await self._rest(scope, receive, send)  # type: ignore[arg-type]  # it names the protocol's types its own way
             return
         headers = read_headers(scope["headers"])
         body = _Body(headers, receive)
         asked = Request(self._node, scope["method"], scope["raw_path"], "", {}, headers, body)
         try:
-            answer = await dispatch(asked, scope["query_string"])
+            answer = await dispatch(asked, place, scope["query_string"])
             if isinstance(answer, Rendered):
                 if not await asked.drain():
                     answer.headers["connection"] = "close"

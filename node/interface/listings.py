@@ -70,4 +70,4 @@ def resolve_or_problem(snapshot: Snapshot, name: str) -> tuple[dict[str, Any], i
     except Refused as refusal:
         return {"stream": name, **problem_of(refusal).document}, 0
     listed = sum(len(member) for members in answer.sets.values() for member in members)
-    return show(answer), answer.size + listed
+    return show(answer), answer.row.size + listed

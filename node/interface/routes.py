@@ -129,17 +129,20 @@ _BY_PATH: dict[str, dict[str, Route]] = {}
 for _route in ROUTES:
     _BY_PATH.setdefault(_route.path, {})[_route.method] = _route
 
+Place = tuple[str, bytes]
+"""A path as the table has it, and the name that it ends in, as it was sent."""
+
 _COLLECTIONS = {b"streams": "streams", b"events": "events", b"dots": "dots", b"views": "views", b"scim": "scim"}
 _BARE = {"dots": "/dots/{dot}", "views": "/views/{view}", "scim": "/scim/v2/{path}"}
 """Collections whose names are not streams."""
 
 
-def find(method: str, path: bytes) -> tuple[Route, str]:
+def find(method: str, place: Place) -> tuple[Route, str]:
     """The route of a request, and the name that its path ends in.
 
     Raises: Problem (unknown-route, method-not-allowed with `Allow`); Invalid, for a name that is none.
     """
-    template, raw = _template(path)
+    template, raw = place
     bare = template in _BARE.values()
     name = raw.decode("ascii", "replace") if bare else parse_path(raw) if raw else ROOT
     here = _BY_PATH.get(template)
@@ -154,15 +157,14 @@ def find(method: str, path: bytes) -> tuple[Route, str]:
     return here[method], name
 
 
-def is_hot(method: str, path: bytes) -> bool:
+def is_hot(method: str, place: Place) -> bool:
     """Whether no framework comes first: for what is asked most, and for what nothing is there to answer."""
-    template, _ = _template(path)
-    route = _BY_PATH.get(template, {}).get("GET" if method == "HEAD" else method)
+    route = _BY_PATH.get(place[0], {}).get("GET" if method == "HEAD" else method)
     return route is None or route.hot
 
 
-def _template(path: bytes) -> tuple[str, bytes]:
-    """The path as the table has it, and the name that it ends in, as it was sent."""
+def locate(path: bytes) -> Place:
+    """Where a path lies in the table."""
     collection, slash, rest = path.removeprefix(b"/").partition(b"/")
     kind = _COLLECTIONS.get(collection) if slash else None
     if kind is None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from crdt.answer import Answer, conflicts, values
+from crdt.answer import Answer, conflicts
 from crdt.operations import Delete
 from crdt.register import Register
 from crdt.version_vector import VersionVector
@@ -14,7 +14,7 @@ from node.interface.moments import format_timestamp, parse_moment
 from node.interface.reply import Reply
 from node.interface.request import PATCH_TYPES, Request
 from node.interface.writing import actor_of, named, perform, written_reply
-from node.views.state import parts_of, registers_of, state_of_row
+from node.views.state import parts_of, state_of_row
 from replication.command import Command, Draft
 from replication.errors import Invalid
 from replication.event import Source
@@ -96,9 +96,8 @@ async def read_stream(request: Request) -> Reply:
     if request.query:
         _check_together(request)
     await wait_causal(request)
-    past = await _past(request)
-    if past is not None:
-        return past
+    if "at" in request.query:
+        return await _past(request)
     with request.node.replica.read() as snapshot:
         if "set" in request.query:
             return _read_set(request, snapshot)
@@ -106,7 +105,7 @@ async def read_stream(request: Request) -> Reply:
         shown = show(answer)
         variant = ""
         if request.flag("conflicts"):
-            shown["conflicts"] = show_conflicts(snapshot, answer.live)
+            shown["conflicts"] = show_conflicts(snapshot, answer.row.registers)
             variant = "conflicts"
         if request.flag("follow"):
             variant += _follow(snapshot, request.name, shown)
@@ -133,7 +132,7 @@ def _follow(snapshot: Snapshot, name: str, shown: dict[str, Any]) -> str:
     row = existing_row(snapshot, name)
     state = state_of_row(snapshot, name, row)
     shown["registers"], shown["sets"] = dict(sorted(state.registers.items())), dict(sorted(state.sets.items()))
-    parts = parts_of(snapshot, name, registers_of(row))
+    parts = parts_of(snapshot, name, row.values)
     shown["parts"] = {part: format_token(part, found.vector) for found, part in parts}
     return f"|follow={sorted(shown['parts'].items())}"
 
@@ -142,9 +141,9 @@ def show(answer: StreamAnswer) -> dict[str, Any]:
     """A stream as it is answered."""
     shown: dict[str, Any] = {
         "stream": answer.stream,
-        "registers": values(answer.live),
+        "registers": answer.row.values,
         "sets": answer.sets,
-        "token": format_token(answer.stream, answer.vector),
+        "token": format_token(answer.stream, answer.row.vector),
     }
     if answer.large:
         path = format_path(answer.stream)
@@ -191,11 +190,9 @@ def _read_set(request: Request, snapshot: Snapshot) -> Reply:
     return Reply(shown, headers=next_link(request, following), token=token, variant=variant)
 
 
-async def _past(request: Request) -> Reply | None:
+async def _past(request: Request) -> Reply:
     """The stream as it was at a token or a time."""
-    at = request.query.get("at")
-    if at is None:
-        return None
+    at = request.query["at"]
     vector: VersionVector | None = None
     timestamp: int | None = None
     if "~" in at:

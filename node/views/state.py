@@ -57,16 +57,14 @@ def state_of_row(snapshot: Snapshot, name: str, row: StreamRow) -> State:
         return own
     registers, rows = dict(own.registers), [row]
     for part, _ in parts_of(snapshot, name, registers):
-        registers |= {
-            field: value for field, value in registers_of(part).items() if field not in (MOVED_FROM, MOVED_TO)
-        }
+        registers |= {field: value for field, value in part.values.items() if field not in (MOVED_FROM, MOVED_TO)}
         rows.append(part)
     return State(name, registers, Sets(snapshot, rows))
 
 
 def own_state(snapshot: Snapshot, name: str, row: StreamRow) -> State:
     """What stands in the stream itself."""
-    return State(name, registers_of(row), Sets(snapshot, [row]) if row.sets else {})
+    return State(name, row.values, Sets(snapshot, [row]) if row.sets else {})
 
 
 def parts_of(snapshot: Snapshot, name: str, registers: Mapping[str, JSON]) -> Iterator[tuple[StreamRow, str]]:
@@ -77,7 +75,7 @@ def parts_of(snapshot: Snapshot, name: str, registers: Mapping[str, JSON]) -> It
             part = snapshot.stream(check_stream(target)) if target.startswith(f"{name}/") else None
         except Invalid:
             continue
-        if part is not None and not part.opaque and registers_of(part).get(MOVED_FROM) == name:
+        if part is not None and not part.opaque and part.values.get(MOVED_FROM) == name:
             yield part, target
 
 
@@ -111,8 +109,3 @@ def strays_of(state: State) -> State | None:
     }
     sets = {name: state.sets[name] for name in state.sets if moved_to(state.registers, name) is not None}
     return State(state.stream, registers, sets) if registers or sets else None
-
-
-def registers_of(row: StreamRow) -> dict[str, JSON]:
-    """The values of a row's registers alone."""
-    return {name: writes[0][3] for name, writes in row.stored.items() if writes[0][3] is not None}

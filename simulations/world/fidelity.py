@@ -15,6 +15,7 @@ from node.interface.dispatch import dispatch
 from node.interface.gate import Gate
 from node.interface.reply import Rendered
 from node.interface.request import Request
+from node.interface.routes import locate
 from node.seams import Transport, Unreachable
 from node.service import Node
 from node.transport import MEDIA_TYPE, SENT, HttpTransport
@@ -74,10 +75,10 @@ class DirectDoor:
         self._node = node
 
     async def ask(self, asked: Asked) -> Told:
-        path, _, query = asked.target.partition("?")
+        path, _, query = asked.target.encode().partition(b"?")
         headers = {**asked.headers, "content-length": str(len(asked.body))}
-        request = Request(self._node, asked.method, path.encode(), "", {}, headers, _chunks(asked.body))
-        answer = await dispatch(request, query.encode())
+        request = Request(self._node, asked.method, path, "", {}, headers, _chunks(asked.body))
+        answer = await dispatch(request, locate(path), query)
         assert isinstance(answer, Rendered), "the simulator's clients ask for nothing that goes on"
         return Told(answer.status, answer.headers.get("etag", ""), answer.headers.get("link", ""), answer.body)
 
