@@ -17,7 +17,7 @@ known again.
 import gc
 import hashlib
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -176,8 +176,8 @@ class Replica:
         """Whether writing has ended until the store is reopened."""
         return self._failed is not None
 
-    def read(self) -> AbstractContextManager[Snapshot]:
-        """A snapshot of what is committed."""
+    def read(self) -> Snapshot:
+        """A snapshot of what is committed, for the length of a `with`."""
         return read(self.store, self._mirror)
 
     def turn(self, jobs: Sequence[Job], now_ms: int) -> list[Outcome]:

@@ -1,8 +1,7 @@
 """Reading one committed state: rows decoded, ranges walked, nothing cached beyond the names of origins."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import cast
+from typing import Self, cast
 
 import lmdb
 
@@ -15,7 +14,7 @@ from replication.tables import Head, LogRow, OriginNumbers, RequestRow, StreamRo
 
 
 class Snapshot:
-    """The store as one transaction sees it."""
+    """The store as one transaction sees it. With `with`, until the block ends."""
 
     def __init__(self, store: Store, transaction: lmdb.Transaction, mirror: Mirror | None = None) -> None:
         """`mirror` is what memory keeps of just this state."""
@@ -23,6 +22,12 @@ class Snapshot:
         self.transaction = transaction
         self._heads = mirror.heads if mirror else None
         self._numbers = mirror.numbers if mirror else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.transaction.abort()
 
     @property
     def heads(self) -> dict[str, Head]:
@@ -118,9 +123,7 @@ class Snapshot:
         return row if row is not None and row.at_ms > now_ms - REQUEST_KEPT_MS else None
 
 
-@contextmanager
-def read(store: Store, mirror: Mirror | None = None) -> Iterator[Snapshot]:
+def read(store: Store, mirror: Mirror | None = None) -> Snapshot:
     """A snapshot of what is committed now; its heads are the mirror's, where that is of the same commit."""
-    with store.reading() as transaction:
-        known = mirror if mirror is not None and mirror.transaction == transaction.id() else None
-        yield Snapshot(store, transaction, known)
+    transaction = store.reading()
+    return Snapshot(store, transaction, mirror if mirror and mirror.transaction == transaction.id() else None)
