@@ -31,8 +31,8 @@ class Gate:
         self._rest = Application(node)
 
     async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
-        place = locate(scope.get("raw_path", b""))
-        if scope["type"] != "http" or not is_hot(scope["method"], place):
+        place = locate(scope["raw_path"]) if scope["type"] == "http" else None
+        if place is None or not is_hot(scope["method"], place):
             await self._rest(scope, receive, send)  # type: ignore[arg-type]  # it names the protocol's types its own way
             return
         headers = read_headers(scope["headers"])

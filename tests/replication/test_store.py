@@ -16,8 +16,9 @@ import pytest
 from replication.batch import Batch
 from replication.command import Command, Draft, Written
 from replication.errors import Refused, StoreFailed, StoreFull, StoreRefused
-from replication.limits import READERS_MAX
+from replication.limits import PURGE_ROWS_MAX, READERS_MAX
 from replication.replica import Replica
+from replication.snapshot import Snapshot, read
 from replication.store import Store
 from replication.verify import verify
 from tests.helpers import Node, operations
@@ -313,6 +314,7 @@ from pathlib import Path
 from crdt.operations import Set
 from replication.command import Command, Draft
 from replication.replica import Replica
+from replication.snapshot import Snapshot, read
 replica = Replica.open(Path(sys.argv[1]), region="eu", cluster="test", secret=os.urandom(32))
 for number in range(1000):
     [written] = replica.turn([Command((Draft("s", (Set("n", number),)),))], 1_700_000_000_000)
@@ -355,3 +357,56 @@ def test_a_turn_leaves_no_cycles_behind(workplace: Path, monkeypatch: pytest.Mon
     finally:
         gc.enable()
     node.close()
+
+
+def test_what_memory_keeps_of_a_commit_is_not_read_again(node: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not once a store is opened, nor after a commit that moved no head: the heads are the greater part of a read."""
+    read: list[str] = []
+    walk = Snapshot.walk
+
+    def noted(snapshot: Snapshot, table: str, *bounds: Any) -> Any:
+        read.append(table)
+        return walk(snapshot, table, *bounds)
+
+    def reads() -> list[str]:
+        read.clear()
+        with eu.replica.read() as snapshot:
+            assert snapshot.heads == eu.replica.mirror.heads
+            row = snapshot.stream("s")
+            assert row is not None
+            assert row.vector == {origin: head.seq for origin, head in snapshot.heads.items()}
+        return read
+
+    monkeypatch.setattr(Snapshot, "walk", noted)
+    eu = node("eu")
+    eu.write("s", set={"n": 1}, add={"m": [str(number) for number in range(2 * PURGE_ROWS_MAX)]})
+    assert reads() == []
+    eu.replica.close()
+    eu.reopen()
+    assert reads() == []
+    eu.write("s", delete=True)
+    eu.write("s", set={"n": 2})
+    assert reads() == []
+    for _ in range(3):  # the last of which has nothing to do
+        eu.replica.turn([], eu.now_ms)
+        assert reads() == []
+    with eu.replica.read() as snapshot:
+        assert not list(walk(snapshot, "elements"))
+
+
+def test_a_read_between_a_commit_and_what_memory_keeps_of_it_reads_the_heads(node: Make) -> None:
+    eu = node("eu")
+    eu.write("s", set={"n": 1})
+    replica, before = eu.replica, eu.replica.mirror
+    turn = replica.begin()
+    replica.take(turn, [Command((Draft("s", operations({"n": 2})),))], eu.now_ms)
+    commit = replica.commit(turn)
+    next(commit)
+    with replica.read() as early:
+        assert early.heads == before.heads
+        assert list(commit) == []
+        with read(replica.store, before) as late:
+            assert late.heads == replica.mirror.heads != before.heads
+            number = late.heads[replica.origin].number
+            assert late.numbers.origin(number) == early.numbers.origin(number) == replica.origin
+        assert early.heads == before.heads
