@@ -26,6 +26,8 @@ PAST = 300_000
 PER_COMMIT = {64: 150, 1_000: 40}
 """Events a commit, and how many commits are measured."""
 REPEATS = 5
+READ_REPEATS = 15
+"""A round of reads is over in a tenth of a second, and machines waver for longer than that."""
 SIZES = (1_000, 1_000_000)
 ROUNDS, PER_ROUND = 9, 1_000
 GROWTH = (100_000, 500_000, 1_000_000, 2_500_000, 5_000_000)
@@ -64,9 +66,9 @@ def measure_append(
     return Figure(what, rates.pop("here"), "events/s", rates.pop("floor"), rates)
 
 
-def _by_turns(*measurements: Callable[[], float]) -> list[float]:
+def _by_turns(*measurements: Callable[[], float], repeats: int = REPEATS) -> list[float]:
     """The median of each, measured by turns, since machines waver."""
-    rounds = [[measure() for measure in measurements] for _ in range(REPEATS)]
+    rounds = [[measure() for measure in measurements] for _ in range(repeats)]
     return [median(values) for values in zip(*rounds, strict=True)]
 
 
@@ -163,6 +165,7 @@ def _measure_reads(store: Path, streams: int, size: int) -> Figure:
     seconds, bare = _by_turns(
         lambda: timed(lambda: list(map(partial(_resolve, replica), names))),
         lambda: timed(lambda: list(map(partial(_get, replica), names))),
+        repeats=READ_REPEATS,
     )
     replica.close()
     return Figure(f"resolve at {size:,} events", len(names) / seconds, "reads/s", len(names) / bare)
