@@ -131,7 +131,7 @@ def _follow(snapshot: Snapshot, name: str, shown: dict[str, Any]) -> str:
     """Add to an answer what was split off its stream; what tells this showing from others."""
     row = existing_row(snapshot, name)
     state = state_of_row(snapshot, name, row)
-    shown["registers"], shown["sets"] = dict(sorted(state.registers.items())), dict(sorted(state.sets.items()))
+    shown["registers"], shown["sets"] = state.registers, dict(state.sets)
     parts = parts_of(snapshot, name, row.values)
     shown["parts"] = {part: format_token(part, found.vector) for found, part in parts}
     return f"|follow={sorted(shown['parts'].items())}"
