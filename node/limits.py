@@ -108,7 +108,7 @@ VIEW_BULK_EVENTS = 512
 """A commit of so many is bulk: a node that catches up with a peer, or a stream of writes."""
 VIEW_BULK_S = 0.25
 """For how long after a bulk commit more of them are expected."""
-VIEW_PAUSE_S = 0.05
+VIEW_PAUSE_S = 0.2
 """How long views pause after each piece until then."""
 VIEW_STREAMS_A_PIECE = 64
 VIEW_PIECES_A_COMMIT = 64

@@ -93,14 +93,17 @@ def admit(batch: Batch, arrived: Arrived, cluster: str, max_drift_ms: int, now_m
     Raises: LeftOut, before anything was put.
     """
     first = arrived.first
-    if _is_held(batch, arrived):
+    head = batch.heads.get(first.origin)
+    if head is not None and first.seq <= head.seq:
+        _check_held(batch, arrived)
         return 0
     try:
-        _check_follows(batch, first, cluster)
-        timestamps = _check_seen(batch, first)
+        _check_follows(first, head, cluster)
+        timestamps = _check_seen(batch, first) if first.seen else []
         _check_stamp(first, timestamps, max_drift_ms, now_ms)
         _check_contexts(batch, arrived)
-        batch.check_room_for(first.origin)
+        if head is None:
+            batch.check_room_for(first.origin)
     except Malformed as error:
         raise LeftOut(first.origin, first.seq, "malformed", str(error)) from None
     except TooManyOrigins as error:
@@ -129,26 +132,20 @@ def _check_shape(entries: list[Entry]) -> None:
             raise Malformed("a transaction's chain is broken")
 
 
-def _is_held(batch: Batch, arrived: Arrived) -> bool:
-    """Whether the store has this very transaction.
+def _check_held(batch: Batch, arrived: Arrived) -> None:
+    """That what the store has at these dots is this very transaction.
 
-    Raises: LeftOut, where it has another one at these dots.
+    Raises: LeftOut.
     """
-    first = arrived.first
-    head = batch.heads.get(first.origin)
-    if head is None or first.seq > head.seq:
-        return False
     for entry in arrived.entries:
         dot, chain = entry.header.dot, entry.chain
         held = batch.event(dot)
         if held is None or held.chain != chain:
             ours = held.chain.hex() if held else "nothing"
             raise LeftOut(*dot, "fork", f"{dot} is {ours} here and {chain.hex()} there")
-    return True
 
 
-def _check_follows(batch: Batch, first: Header, cluster: str) -> None:
-    head = batch.heads.get(first.origin)
+def _check_follows(first: Header, head: Head | None, cluster: str) -> None:
     held = head.seq if head else 0
     if first.seq != held + 1:
         raise LeftOut(first.origin, first.seq, "gap", f"{first.origin} is held up to {held} only")
@@ -177,7 +174,7 @@ def _check_seen(batch: Batch, first: Header) -> list[int]:
         if row.chain[:MARK_BYTES] != mark:
             detail = f"it depends on another {origin}.{seq}: {row.chain.hex()} here, {mark.hex()}… there"
             raise LeftOut(first.origin, first.seq, "fork", detail)
-        head: Head = batch.heads[origin]
+        head = batch.heads[origin]
         timestamps.append(head.timestamp if head.seq == seq else decode_header(row.encoded.header).timestamp)
     return timestamps
 

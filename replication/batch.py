@@ -7,7 +7,7 @@ While the commit before is on its way to the disk, what the store is about to ho
 the rows of that commit: so a turn can be worked out meanwhile, and if that commit fails, nobody has seen it.
 """
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Collection, Iterable, Iterator
 from typing import cast
 
 import lmdb
@@ -70,43 +70,36 @@ class Batch(Snapshot):
         return self.mirror.heads
 
     def prefetch(self, streams: Iterable[str]) -> dict[str, StreamRow]:
-        """Read the rows of many streams, and of the prefixes above them, with one multi-get; those that have sets."""
+        """Read the rows of many streams with one multi-get; those that have sets."""
         with_sets: dict[str, StreamRow] = {}
         rows, numbers = self._rows, self.numbers
         wanted = {tables.stream_key(name): name for name in sorted(streams) if name not in rows}
-        parents = {parent_of(name) for name in wanted.values()}
-        names = {prefix for parent in parents for prefix in ancestors(parent)} - self._prefixes.keys()
-        above = {tables.stream_key(prefix): prefix for prefix in names}
         rows |= dict.fromkeys(wanted.values())
-        self._prefixes |= {prefix: {} for prefix in names}
-        for key, row in self._multi_get("streams", wanted.keys() | above.keys()):
-            name = wanted.get(key)
-            if name is not None:
-                stream = rows[name] = tables.decode_stream(row, numbers)
-                if stream.sets:
-                    with_sets[name] = stream
-            else:
-                self._prefixes[above[key]] = tables.decode_vector(row, numbers)
+        for key, data in self._multi_get("streams", wanted):
+            name = wanted[key]
+            row = rows[name] = tables.decode_stream(data, numbers)
+            if row.sets:
+                with_sets[name] = row
         return with_sets
 
     def prefetch_additions(self, keys: Iterable[bytes]) -> None:
         """Read many element rows with one multi-get."""
         wanted = set(keys) - self._additions.keys()
         self._additions |= dict.fromkeys(wanted, ())
-        for key, row in self._multi_get("elements", wanted):
+        for key, row in self._multi_get("elements", sorted(wanted)):
             self._additions[key] = tables.decode_additions(row, self.numbers)
 
     def get(self, table: str, key: bytes) -> bytes | None:
         below = self._below[table]
         return below[key] if key in below else super().get(table, key)
 
-    def _multi_get(self, table: str, keys: Set[bytes]) -> list[tuple[bytes, bytes]]:
-        """The rows that there are of these keys."""
+    def _multi_get(self, table: str, keys: Collection[bytes]) -> list[tuple[bytes, bytes]]:
+        """The rows that there are of these keys. In order, they are found where the last one was, or near it."""
         below = self._below[table]
-        found = [(key, row) for key in below.keys() & keys if (row := below[key]) is not None]
-        if left := sorted(keys - below.keys()):
-            cursor = self.transaction.cursor(db=self.store.dbs[table])
-            found += cast(list[tuple[bytes, bytes]], cursor.getmulti(left))
+        left = [key for key in keys if key not in below]
+        found = cast(list[tuple[bytes, bytes]], self.transaction.cursor(db=self.store.dbs[table]).getmulti(left))
+        if len(left) < len(keys):
+            found += [(key, row) for key in keys if (row := below.get(key)) is not None]
         return found
 
     def stream(self, name: str) -> StreamRow | None:
@@ -147,7 +140,7 @@ class Batch(Snapshot):
 
     def check_room_for(self, origin: str) -> None:
         """Raises: TooManyOrigins, where the store cannot take a new origin's first event."""
-        if origin not in self.heads and len(self.heads) >= ORIGINS_MAX:
+        if len(self.heads) >= ORIGINS_MAX:
             raise TooManyOrigins(f"the store knows {ORIGINS_MAX} origins and can take no event of {origin}")
 
     def put_event(self, entry: Entry, stream: StreamRow) -> None:

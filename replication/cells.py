@@ -73,5 +73,6 @@ class StoredCells(msgspec.Struct, gc=False):
 
 
 def fold_into(batch: Batch, name: str, row: StreamRow, event: Event) -> None:
-    """Fold one event into its stream's cells."""
-    fold(StoredCells(batch, name, row, row.write), event)
+    """Fold one event into its stream's cells. The row's vector does not have it yet."""
+    write = row.overwrite if includes(event.context, row.vector) else row.write
+    fold(StoredCells(batch, name, row, write), event)

@@ -8,7 +8,6 @@ carried along and not folded.
 """
 
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Annotated, Any
 
 import msgspec
@@ -41,8 +40,6 @@ from replication.event import (
 from replication.limits import (
     ACTOR_BYTES_MAX,
     EVENT_BYTES_MAX,
-    HEADER_KEPT_BYTES_MAX,
-    HEADERS_KEPT,
     IDEMPOTENCY_KEY_BYTES_MAX,
     ORIGINS_MAX,
     SEQ_MAX,
@@ -111,17 +108,39 @@ DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def decode_header(data: bytes) -> Header:
-    """Read a header. What comes back may be shared: it is not to be changed.
+    """Read a header.
 
     Raises: Malformed, saying what is wrong.
     """
-    return _decode_header_once(data) if len(data) <= HEADER_KEPT_BYTES_MAX else _decode_header(data)
-
-
-@lru_cache(maxsize=HEADERS_KEPT)
-def _decode_header_once(data: bytes) -> Header:
-    """An event that arrives is looked at again for every peer that may lack it."""
-    return _decode_header(data)
+    try:
+        fields = _decode_fields(data)
+    except DECODE_ERRORS as error:
+        raise Malformed(f"not a header: {error}"[:200]) from None
+    if not is_origin(fields.origin):
+        raise _wrong("origin")
+    try:
+        check_stream(fields.stream)
+    except Invalid as error:
+        raise Malformed(f"a header's stream: {error.detail}") from None
+    if fields.timestamp > TIMESTAMP_MAX:
+        raise _wrong("timestamp")
+    index, count = fields.place
+    if index >= count:
+        raise _wrong("place in its transaction")
+    return Header(
+        fields.format,
+        fields.flags,
+        fields.origin,
+        fields.seq,
+        fields.stream,
+        fields.timestamp,
+        _checked_vector(fields.context),
+        fields.previous,
+        fields.body_hash,
+        index,
+        count,
+        _checked_seen(fields.seen) if fields.seen else (),
+    )
 
 
 Seq = Annotated[int, Meta(ge=1, le=SEQ_MAX)]
@@ -149,35 +168,6 @@ class _HeaderFields(msgspec.Struct, array_like=True):
 _decode_fields = msgspec.msgpack.Decoder(_HeaderFields).decode
 
 
-def _decode_header(data: bytes) -> Header:
-    try:
-        fields = _decode_fields(data)
-    except DECODE_ERRORS as error:
-        raise Malformed(f"not a header: {error}"[:200]) from None
-    _require(is_origin(fields.origin), "origin")
-    try:
-        check_stream(fields.stream)
-    except Invalid as error:
-        raise Malformed(f"a header's stream: {error.detail}") from None
-    _require(fields.timestamp <= TIMESTAMP_MAX, "timestamp")
-    index, count = fields.place
-    _require(index < count, "place in its transaction")
-    return Header(
-        fields.format,
-        fields.flags,
-        fields.origin,
-        fields.seq,
-        fields.stream,
-        fields.timestamp,
-        _checked_vector(fields.context),
-        fields.previous,
-        fields.body_hash,
-        index,
-        count,
-        _checked_seen(fields.seen) if fields.seen else (),
-    )
-
-
 class Place(msgspec.Struct, array_like=True, gc=False):
     """Where an event stands: in its origin's log, on its stream, in its transaction."""
 
@@ -191,10 +181,15 @@ class Place(msgspec.Struct, array_like=True, gc=False):
     previous: msgspec.Raw
     body_hash: msgspec.Raw
     index_and_count: tuple[int, int]
+    seen: list[tuple[str, int, bytes]]
 
     @property
     def index(self) -> int:
         return self.index_and_count[0]
+
+    @property
+    def count(self) -> int:
+        return self.index_and_count[1]
 
 
 decode_place = msgspec.msgpack.Decoder(Place).decode
@@ -215,7 +210,8 @@ def decode_vector(entries: Any) -> dict[str, int]:
 def _checked_vector(entries: list[tuple[str, int]]) -> dict[str, int]:
     before = ""
     for origin, _ in entries:
-        _require(is_origin(origin) and origin > before, "vector")
+        if not is_origin(origin) or origin <= before:
+            raise _wrong("vector")
         before = origin
     return dict(entries)
 
@@ -223,7 +219,8 @@ def _checked_vector(entries: list[tuple[str, int]]) -> dict[str, int]:
 def _checked_seen(entries: list[tuple[str, int, bytes]]) -> tuple[Seen, ...]:
     before = ""
     for origin, _, _ in entries:
-        _require(is_origin(origin) and origin > before, "seen")
+        if not is_origin(origin) or origin <= before:
+            raise _wrong("seen")
         before = origin
     return tuple(Seen(*entry) for entry in entries)
 
@@ -298,15 +295,15 @@ def _decode_operations(operations: list[list[Any]], data: bytes) -> tuple[Operat
         code = operation[0] if operation else None
         if type(code) is not int or not 0 <= code <= 0xFFFF:
             raise Malformed("a body's operations: one has no number")
-        if code not in KNOWN_OPERATIONS:
-            return None
-        if len(operation) != (1 if code == DELETE else 3):
-            raise Malformed("a body's operations: one of a known number has an unknown shape")
-        if code == SET:
+        if code == SET and len(operation) == 3:
             _, field, value = operation
             decoded.append(Set(field, value))
             if type(value) is dict or type(value) is list:
                 nested = True
+        elif code not in KNOWN_OPERATIONS:
+            return None
+        elif len(operation) != (1 if code == DELETE else 3):
+            raise Malformed("a body's operations: one of a known number has an unknown shape")
         elif code == DELETE:
             decoded.append(Delete())
         else:
@@ -319,9 +316,8 @@ def _decode_operations(operations: list[list[Any]], data: bytes) -> tuple[Operat
     return check_operations(decoded)
 
 
-def _require(holds: bool, what: str) -> None:
-    if not holds:
-        raise Malformed(f"an event's {what} has the wrong shape")
+def _wrong(what: str) -> Malformed:
+    return Malformed(f"an event's {what} has the wrong shape")
 
 
 def checked_size(encoded: Encoded) -> int:

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from crdt.dot import Dot
 from replication.admission import Arrived, LeftOut, Transaction
-from replication.event import MARK_BYTES, Encoded, Entry, Header
-from replication.event_codec import decode_header
+from replication.event import MARK_BYTES, Encoded, Entry
+from replication.event_codec import Place, decode_place
 from replication.limits import MESSAGE_TARGET_BYTES
 from replication.messages import Claim, Digest, Fork
 from replication.queries import missing
@@ -77,8 +77,8 @@ def lacking(snapshot: Snapshot, theirs: Digest, byte_limit: int = MESSAGE_TARGET
     reach = _Reach({origin: claim.seq for origin, claim in theirs.heads.items()}, blocked)
     chosen: list[Transaction] = []
     size = 0
-    for header, transaction in _transactions(snapshot, theirs, blocked):
-        if not reach.takes(snapshot, header, len(transaction)):
+    for first, transaction in _transactions(snapshot, theirs, blocked):
+        if not reach.takes(snapshot, first, len(transaction)):
             continue
         chosen.append(transaction)
         size += sum(event.size for event in transaction)
@@ -87,13 +87,13 @@ def lacking(snapshot: Snapshot, theirs: Digest, byte_limit: int = MESSAGE_TARGET
     return tuple(chosen)
 
 
-def _transactions(snapshot: Snapshot, theirs: Digest, blocked: set[str]) -> Iterator[tuple[Header, Transaction]]:
+def _transactions(snapshot: Snapshot, theirs: Digest, blocked: set[str]) -> Iterator[tuple[Place, Transaction]]:
     start = {origin: _boundary(snapshot, origin, claim.seq) for origin, claim in theirs.heads.items()}
     pending: list[Encoded] = []
-    first: Header | None = None
+    first: Place | None = None
     for row in missing(snapshot, start, blocked):
         if first is None:
-            first = decode_header(row.encoded.header)
+            first = decode_place(row.encoded.header)
         pending.append(row.encoded)
         if len(pending) == first.count:
             yield first, tuple(pending)
@@ -103,7 +103,7 @@ def _transactions(snapshot: Snapshot, theirs: Digest, blocked: set[str]) -> Iter
 def _boundary(snapshot: Snapshot, origin: str, seq: int) -> int:
     """The last seq up to `seq` that ends a transaction: a claim that is honest stands at one."""
     row = snapshot.event(Dot(origin, seq + 1))
-    return seq if row is None else seq - decode_header(row.encoded.header).index
+    return seq if row is None else seq - decode_place(row.encoded.header).index
 
 
 class _Reach:
@@ -113,7 +113,7 @@ class _Reach:
         self._held = held
         self._blocked = blocked
 
-    def takes(self, snapshot: Snapshot, first: Header, events: int) -> bool:
+    def takes(self, snapshot: Snapshot, first: Place, events: int) -> bool:
         """Whether the peer could apply this transaction next; if not, its origin is blocked from here on."""
         origin = first.origin
         if any(not self._has(snapshot, *seen) for seen in first.seen):

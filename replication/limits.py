@@ -40,10 +40,6 @@ BATCH_BYTES_MAX = 8 * 1024 * 1024
 BATCH_OPERATIONS_MAX = 20_000
 """Operations that share one commit, beyond those of one transaction: a turn and its rows take up to 8 µs each."""
 
-HEADERS_KEPT = 1_024
-HEADER_KEPT_BYTES_MAX = 4 * 1024
-"""Decoded headers that are kept in memory, none of them larger than this: about 4 MiB at the very most."""
-
 MESSAGE_TARGET_BYTES = 1024 * 1024
 """Where a sender stops adding transactions; one transaction is always sent whole."""
 MESSAGE_BYTES_MAX = 8 * 1024 * 1024

@@ -21,7 +21,8 @@ def append(batch: Batch, entry: Entry) -> None:
         fold_into(batch, header.stream, row, event)
     row.vector[header.origin] = header.seq
     row.events += 1
-    row.created = min(row.created or header.timestamp, header.timestamp)
+    if header.timestamp < row.created or not row.created:
+        row.created = header.timestamp
     if row.events % MILESTONE_EVENTS == 0:
         batch.put_milestone(row)
     row.size += entry.encoded.size

@@ -358,20 +358,25 @@ def _draw(secret: bytes, purpose: str, name: str, size: int) -> bytes:
 
 def _gather(batch: Batch, jobs: Sequence[Job]) -> None:
     """Read at once every row that the jobs will touch: streams, then the elements that those number."""
-    changes = [(draft.stream, draft.operations) for job in jobs if isinstance(job, Command) for draft in job.drafts]
-    changes += [
-        (entry.header.stream, (entry.body and entry.body.operations) or ())
+    drafts = [draft for job in jobs if isinstance(job, Command) for draft in job.drafts]
+    entries = [
+        entry
         for job in jobs
         if isinstance(job, Arrival)
         for arrived in job.transactions
         if isinstance(arrived, Arrived)
         for entry in arrived.entries
     ]
-    with_sets = batch.prefetch({stream for stream, _ in changes})
+    streams = {draft.stream for draft in drafts}
+    streams.update([entry.header.stream for entry in entries])
+    with_sets = batch.prefetch(streams)
+    if not with_sets:
+        return
+    changes = [(draft.stream, draft.operations) for draft in drafts]
+    changes += [(entry.header.stream, (entry.body and entry.body.operations) or ()) for entry in entries]
     keys: set[bytes] = set()
     for name, operations in changes:
-        row = with_sets.get(name)
-        if row is not None:
+        if (row := with_sets.get(name)) is not None:
             for operation in operations:
                 if isinstance(operation, Add | Remove) and operation.field in row.field_numbers:
                     number = row.field_numbers[operation.field]

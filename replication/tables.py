@@ -147,13 +147,18 @@ class StreamRow(msgspec.Struct, gc=False):
 
     def write(self, event: Event, operation: Set) -> None:
         """Put the event's write beside those live writes of the register that its context does not cover."""
-        name, stored = operation.field, self.stored
         origin, seq = event.dot
-        concurrent = self._concurrent(name, event.context) if name in stored else ()
-        if concurrent or len(stored.get(name, ())) > 1:
-            self._put_register(name, written(concurrent, Write(event.timestamp, origin, seq, operation.value)))
-        else:  # most often it is in place of the one that there was
-            stored[name] = [(event.timestamp, self.numbers.origin_number(origin), seq, operation.value)]
+        concurrent = self._concurrent(operation.field, event.context)
+        write = Write(event.timestamp, origin, seq, operation.value)
+        self._put_register(operation.field, written(concurrent, write))
+
+    def overwrite(self, event: Event, operation: Set) -> None:
+        """The same in less time, where the context covers everything that the stream held: as it most often does."""
+        origin, seq = event.dot
+        name, stored = operation.field, self.stored
+        if len(stored.get(name, ())) > 1:
+            self.conflicts -= 1
+        stored[name] = [(event.timestamp, self.numbers.origin_number(origin), seq, operation.value)]
 
     def clear_registers(self, context: VersionVector) -> None:
         """Drop every register's live writes that the context covers."""
@@ -219,7 +224,7 @@ def stream_key(name: str) -> bytes:
 
 
 def encode_stream(row: StreamRow) -> bytes:
-    vector, cleared = _flat(row.vector, row.numbers), _flat(row.cleared, row.numbers)
+    vector, cleared = _flat(row.vector, row.numbers), _flat(row.cleared, row.numbers) if row.cleared else ()
     return pack((row.number, vector, cleared, row.stored, row.sets, row.opaque, row.conflicts,
                  row.events, row.created))  # fmt: skip
 

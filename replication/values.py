@@ -38,16 +38,24 @@ def check_text(text: object, field: str, bytes_max: int, *, empty: bool = False)
     return text
 
 
+def _is_plain(value: Any) -> bool:
+    """Whether the value is right at a glance, as most are."""
+    kind = type(value)
+    if kind is str:
+        plain: bool = value.isascii()
+        return plain
+    return value is None or kind is bool or (kind is int and INTEGER_MIN <= value <= INTEGER_MAX)
+
+
 def check_value(value: Any, field: str, depth: int = 0) -> JSON:
     """The value itself, if it is JSON within bounds.
 
     Raises: Invalid, naming the field down to the part that is wrong.
     """
-    if type(value) is str and value.isascii():
-        return value
+    if _is_plain(value):
+        plain: JSON = value
+        return plain
     match value:
-        case None | bool():
-            pass
         case int():
             if not INTEGER_MIN <= value <= INTEGER_MAX:
                 raise Invalid(field, "is an integer beyond 64 bits")
@@ -94,7 +102,7 @@ def check_operations(operations: list[Operation]) -> tuple[Operation, ...]:
         cell: str | tuple[str, str] | None
         if isinstance(operation, Set):
             cell, value = check_text(operation.field, "set", FIELD_BYTES_MAX), operation.value
-            if type(value) is not str or not value.isascii():
+            if not _is_plain(value):
                 check_value(value, f"set.{cell}")
         elif isinstance(operation, Delete):
             cell = None

@@ -47,13 +47,14 @@ from replication.batch import Batch
 from replication.cells import StoredCells, fold_into
 from replication.command import Command
 from replication.event import Entry, Header, meaning
-from replication.event_codec import decode_header
+from replication.event_codec import Place, decode_header, decode_place
 from replication.exchange import lacking as lacking_in_full
 from replication.messages import Digest
 from replication.queries import missing
 from replication.replica import Replica
 from replication.snapshot import Snapshot
 from replication.store import Meta, Mirror, Store
+from replication.tables import Head
 from replication.tokens import format_token as format_token_in_full
 from simulations.world.disk import Condition, Crash, SimulatedDisk, SimulatedStore
 
@@ -192,10 +193,10 @@ def _seen_unchecked() -> list[Replacement]:
 
 
 def _transaction_cut() -> list[Replacement]:
-    def transactions(snapshot: Snapshot, theirs: Digest, blocked: set[str]) -> Iterator[tuple[Header, Transaction]]:
+    def transactions(snapshot: Snapshot, theirs: Digest, blocked: set[str]) -> Iterator[tuple[Place, Transaction]]:
         held = {origin: claim.seq for origin, claim in theirs.heads.items()}
         for row in missing(snapshot, held, blocked):
-            yield decode_header(row.encoded.header), (row.encoded,)
+            yield decode_place(row.encoded.header), (row.encoded,)
 
     return [
         (replication.exchange, "_transactions", transactions),
@@ -205,8 +206,7 @@ def _transaction_cut() -> list[Replacement]:
     ]
 
 
-def _follows_within(batch: Batch, first: Header, cluster: str) -> None:
-    head = batch.heads.get(first.origin)
+def _follows_within(first: Header, head: Head | None, cluster: str) -> None:
     if first.seq != (head.seq if head else 0) + 1:
         raise LeftOut(first.origin, first.seq, "gap", "sabotaged")
 
