@@ -14,7 +14,7 @@ import httpx
 from node.bench import five_rows
 from node.bench.figure import Figure
 from node.bench.floor import recording, replay, timed
-from node.bench.processes import HOST, atoll, free_port, stand_in, wait_until
+from node.bench.processes import HOST, atoll, free_port, shows_all_it_has, stand_in, wait_until
 from node.bench.workload import NAME, NOW, fill, open_replica
 from replication.admission import decode_transaction
 from replication.exchange import claims, lacking
@@ -35,8 +35,10 @@ def catch_up(directory: Path) -> Iterator[Figure]:
     replica.close()
     two, five = _floors(directory)
     first, second = free_port(), free_port()
-    with atoll(directory, "eu", first) as eu, atoll(directory, "us", second, "--peer", eu) as us:
-        seconds = timed(lambda: wait_until(lambda told: told["events"] >= EVENTS, us))
+    with atoll(directory, "eu", first) as eu:
+        wait_until(shows_all_it_has, eu)
+        with atoll(directory, "us", second, "--peer", eu) as us:
+            seconds = timed(lambda: wait_until(lambda told: told["events"] >= EVENTS, us))
     what = f"catch-up, {EVENTS:,} events on {STREAMS:,} streams"
     yield Figure(what, EVENTS / seconds, "events/s", EVENTS / two, {five_rows.NAME: EVENTS / five})
 

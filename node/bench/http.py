@@ -11,7 +11,7 @@ from node.bench import loader, straight
 from node.bench.figure import Figure
 from node.bench.floor import copied
 from node.bench.loader import Load, Loaded
-from node.bench.processes import HOST, atoll, free_port, stand_in, wait_until
+from node.bench.processes import HOST, atoll, free_port, shows_all_it_has, stand_in, wait_until
 from node.bench.workload import NAME, fill, open_replica
 
 STREAMS = 20_000
@@ -56,18 +56,13 @@ def _measure(
     with ExitStack() as served:
         for module in (floor, *beside.values()):
             served.enter_context(stand_in(module, copied(directory / "eu", directory / module), ports[module]))
-        wait_until(_shows_all_it_has, served.enter_context(atoll(directory, "eu", ports[NODE])))
+        wait_until(shows_all_it_has, served.enter_context(atoll(directory, "eu", ports[NODE])))
         for number in CONNECTIONS:
             loaded = {module: _loaded(load(port, number)) for module, port in ports.items()}
             what = f"HTTP {kind}, {number} connections"
             others = {name: loaded[module].rate for name, module in beside.items()}
             yield Figure(what, loaded[NODE].rate, "requests/s", loaded[floor].rate, others)
             yield Figure(f"{what}, p99", loaded[NODE].p99, "ms")
-
-
-def _shows_all_it_has(told: dict[str, Any]) -> bool:
-    """A node that finds a log makes its views of it first."""
-    return all(view["serving"] and not view["behind"] for view in told["views"].values())
 
 
 def _loaded(load: Load) -> Loaded:
@@ -84,7 +79,7 @@ def others(directory: Path) -> Iterator[Figure]:
         stand_in("stock", copied(directory / "eu", directory / "stock"), stock),
         atoll(directory, "eu", port) as node,
     ):
-        wait_until(_shows_all_it_has, node, f"http://{HOST}:{stock}")
+        wait_until(shows_all_it_has, node, f"http://{HOST}:{stock}")
         token = _token(port)
         many = '{"streams":[' + ",".join(f'"users/{number:07}"' for number in range(100)) + "]}"
         for what, load in {

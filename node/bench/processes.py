@@ -112,3 +112,8 @@ def wait_until(done: Callable[[dict[str, Any]], bool], *urls: str) -> None:
             if time.monotonic() > deadline:
                 raise NotReady(f"{' and '.join(urls)}: not as wanted after {AS_WANTED_S:g} s")
             time.sleep(POLL_S)
+
+
+def shows_all_it_has(told: dict[str, Any]) -> bool:
+    """A node that finds a log makes its views of it first."""
+    return all(view["serving"] and not view["behind"] for view in told["views"].values())
