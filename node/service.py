@@ -83,7 +83,7 @@ class Node:
         self._position = replica.mirror.position
         self._bulk_until = -math.inf
         self._lost_after: Mapping[str, int] = configuration.lost_after
-        self._committer = Committer(replica, clock, disk, self._committed, self.views.go_ahead)
+        self._committer = Committer(replica, clock, disk, self._committed, self._idle)
         self.gossip = Gossip(
             replica,
             self._committer.submit,
@@ -198,6 +198,11 @@ class Node:
         self._position = position
         self.wake()
         self.gossip.committed()
+
+    def _idle(self) -> None:
+        """Only the disk is waited for: a good moment for views, but where events come in bulk; then more are read."""
+        if trio.current_time() >= self._bulk_until:
+            self.views.go_ahead()
 
     def wake(self) -> None:
         """Have whoever waits for a change look again."""

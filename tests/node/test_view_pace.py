@@ -8,7 +8,7 @@ import trio.testing
 
 from crdt.version_vector import includes
 from node import committer, service
-from node.limits import VIEW_EVENTS_A_PIECE
+from node.limits import VIEW_BULK_EVENTS, VIEW_EVENTS_A_PIECE
 from node.service import Node
 from replication.command import Command, Draft
 from replication.replica import Outcome
@@ -89,6 +89,23 @@ async def test_views_follow_while_the_disk_is_waited_for(by_hand: tuple[Node, Di
     with trio.fail_after(10):
         await us.views.wait_for("users", us.replica.vector, 60)
     assert followed(us) == 3
+
+
+async def test_views_leave_the_disk_s_moments_to_what_comes_in_bulk(
+    by_hand: tuple[Node, DiskByHand], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    us, disk = by_hand
+    monkeypatch.setattr(service, "VIEW_PAUSE_S", 60.0)
+    monkeypatch.setattr(service, "VIEW_BULK_S", 60.0)
+    for _ in range(3):
+        commit(us, disk, 0, VIEW_BULK_EVENTS)
+        await trio.testing.wait_all_tasks_blocked()
+        disk.end()
+        await trio.testing.wait_all_tasks_blocked()
+        assert followed(us) == 0
+    with trio.fail_after(10):
+        await us.views.wait_for("users", us.replica.vector, 60)
+    assert followed(us) == 3 * VIEW_BULK_EVENTS
 
 
 async def test_views_wait_no_longer_for_the_disk_where_they_are_far_behind(by_hand: tuple[Node, DiskByHand]) -> None:
