@@ -367,9 +367,7 @@ def _gather(batch: Batch, jobs: Sequence[Job]) -> None:
         if isinstance(arrived, Arrived)
         for entry in arrived.entries
     ]
-    streams = {draft.stream for draft in drafts}
-    streams.update([entry.header.stream for entry in entries])
-    with_sets = batch.prefetch(streams)
+    with_sets = batch.prefetch({draft.stream for draft in drafts} | {entry.header.stream for entry in entries})
     if not with_sets:
         return
     changes = [(draft.stream, draft.operations) for draft in drafts]

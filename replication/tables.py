@@ -224,7 +224,7 @@ def stream_key(name: str) -> bytes:
 
 
 def encode_stream(row: StreamRow) -> bytes:
-    vector, cleared = _flat(row.vector, row.numbers), _flat(row.cleared, row.numbers) if row.cleared else ()
+    vector, cleared = _flat(row.vector, row.numbers), _flat(row.cleared, row.numbers)
     return pack((row.number, vector, cleared, row.stored, row.sets, row.opaque, row.conflicts,
                  row.events, row.created))  # fmt: skip
 

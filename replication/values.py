@@ -38,13 +38,11 @@ def check_text(text: object, field: str, bytes_max: int, *, empty: bool = False)
     return text
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     """Whether the value is right at a glance, as most are."""
-    kind = type(value)
-    if kind is str:
-        plain: bool = value.isascii()
-        return plain
-    return value is None or kind is bool or (kind is int and INTEGER_MIN <= value <= INTEGER_MAX)
+    if type(value) is str:
+        return value.isascii()
+    return value is None or type(value) is bool or (type(value) is int and INTEGER_MIN <= value <= INTEGER_MAX)
 
 
 def check_value(value: Any, field: str, depth: int = 0) -> JSON:
@@ -52,10 +50,9 @@ def check_value(value: Any, field: str, depth: int = 0) -> JSON:
 
     Raises: Invalid, naming the field down to the part that is wrong.
     """
-    if _is_plain(value):
-        plain: JSON = value
-        return plain
     match value:
+        case _ if _is_plain(value):
+            pass
         case int():
             if not INTEGER_MIN <= value <= INTEGER_MAX:
                 raise Invalid(field, "is an integer beyond 64 bits")
