@@ -15,6 +15,7 @@ from msgspec import Meta
 from node.errors import ConfigurationError
 from replication.limits import MAP_BYTES, MAX_DRIFT_MS, MESSAGE_TARGET_BYTES
 from replication.origin import is_region
+from replication.packing import DECODE_ERRORS
 from replication.tokens import parse_dot
 
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -177,7 +178,7 @@ def read_file(path: Path) -> dict[str, Any]:
         values: dict[str, Any] = msgspec.toml.decode(path.read_bytes())
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}") from None
-    except msgspec.DecodeError as error:
+    except DECODE_ERRORS as error:
         raise ConfigurationError(f"{path}: {error}") from None
     return values
 

@@ -46,7 +46,7 @@ from replication.limits import (
     TRANSACTION_EVENTS_MAX,
 )
 from replication.origin import is_origin
-from replication.packing import pack, unpack
+from replication.packing import DECODE_ERRORS, pack, unpack
 from replication.stream_name import check_stream
 from replication.values import check_operations, check_text
 
@@ -103,8 +103,6 @@ def _encode_operations(operations: Iterable[Operation]) -> list[tuple[Any, ...]]
 
 
 # --- decoding: everything is checked, whoever sent it
-
-DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def decode_header(data: bytes) -> Header:

@@ -27,7 +27,7 @@ from replication.event import FEATURE_LEVEL, HASH_BYTES
 from replication.event_codec import decode_vector
 from replication.limits import COMPRESS_FROM_BYTES, LEFT_OUT_MAX, MESSAGE_BYTES_MAX, ORIGINS_MAX, SEQ_MAX
 from replication.origin import is_origin
-from replication.packing import pack, unpack
+from replication.packing import DECODE_ERRORS, pack, unpack
 
 PROTOCOL_OLDEST = 1
 PROTOCOL_NEWEST = 1
@@ -201,7 +201,7 @@ def _decode_content(data: bytes) -> Message:
         parts = _decode_parts(data)
         if len(parts) == 3 and unpack(parts[0]) == EVENTS:
             return Events(_decode_digest(unpack(parts[1])), _decode_transactions(parts[2]))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except DECODE_ERRORS as error:
         raise Malformed(f"a message's content has the wrong shape: {error}"[:200]) from None
     match unpack(data):
         case [kind, digest] if kind == DIGEST:

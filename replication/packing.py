@@ -16,6 +16,9 @@ from replication.errors import Malformed
 pack: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 """Encode our own value."""
 
+DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are not what it was to read, in every form that it reads."""
+
 unpack_own: Callable[[bytes], Any] = msgspec.msgpack.Decoder().decode
 """Decode what `pack` wrote into our own store."""
 

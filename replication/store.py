@@ -23,7 +23,7 @@ import msgspec
 from replication import tables
 from replication.errors import StoreFailed, StoreFull, StoreRefused
 from replication.limits import MAP_BYTES, READERS_MAX, ROOM_LEAST_BYTES
-from replication.packing import pack, unpack_own
+from replication.packing import DECODE_ERRORS, pack, unpack_own
 from replication.tables import STORE_FORMAT, TABLES, Head, OriginNumbers
 
 LOCK_FILE = "lock"
@@ -258,7 +258,7 @@ class Store:
                     f"{self.directory} is a store of format {found}; this version reads {STORE_FORMAT}"
                 )
             return msgspec.msgpack.decode(row, type=Meta)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except DECODE_ERRORS as error:
             raise StoreRefused(f"{self.directory}: what the store says of itself cannot be read: {error}") from None
 
     def write_meta(self, transaction: lmdb.Transaction, meta: Meta) -> None:

@@ -20,6 +20,7 @@ from node.commands.event_file import read_event_file
 from node.commands.progress import progress_bar
 from node.configuration import is_url
 from node.errors import CommandFailed
+from replication.packing import DECODE_ERRORS
 from replication.stream_name import format_path
 
 WAIT_S = 10
@@ -158,6 +159,6 @@ class _Loading:
     def _token(self, event: _Event, response: httpx.Response) -> str:
         try:
             return msgspec.json.decode(response.content, type=_Written).token
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except DECODE_ERRORS:
             what = f"what answers at {self._nodes[event.region]} is no node of Atoll's"
             raise CommandFailed(f"line {event.line}: {what}") from None

@@ -20,6 +20,7 @@ from node.service import Node, NotCaughtUp
 from replication.command import Draft
 from replication.errors import Invalid, RequestMismatch
 from replication.origin import region_of
+from replication.packing import DECODE_ERRORS
 from replication.stream_name import ancestors
 from replication.tokens import format_token, parse_token
 
@@ -95,7 +96,7 @@ async def _ask(node: Node, home: str, headers: Mapping[str, str], body: bytes) -
             try:
                 status, data = await node.transport.ask(peer.url, "/transactions", headers, body)
                 return status, msgspec.json.decode(data, type=_Answer)
-            except (Unreachable, msgspec.DecodeError, UnicodeDecodeError) as error:
+            except (Unreachable, *DECODE_ERRORS) as error:
                 raise HomeOutOfReach(f"region {home}, which gives this name, is out of reach: {error}") from None
     raise HomeOutOfReach(f"region {home}, which gives this name, is no peer of this node that has answered yet")
 

@@ -12,7 +12,7 @@ import msgspec
 from node.interface.problems import Problem
 from node.limits import BODY_DEPTH_MAX
 from replication.errors import Malformed
-from replication.packing import pack, unpack
+from replication.packing import DECODE_ERRORS, pack, unpack
 
 JSON_TYPE = "application/json"
 MERGE_PATCH_TYPE = "application/merge-patch+json"
@@ -78,7 +78,7 @@ def _parse_json(data: bytes) -> Any:
             value = _decode(data)
             if data.count(b'"') == _encode(value).count(b'"'):
                 return value
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except DECODE_ERRORS:
             pass  # said better below
     return _parse_json_closely(data)
 

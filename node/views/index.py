@@ -18,6 +18,7 @@ from node.limits import SEARCH_CHARACTERS_MIN
 from node.views.view import View
 from replication.errors import StoreRefused
 from replication.event import FEATURE_LEVEL
+from replication.packing import DECODE_ERRORS
 
 INDEX_FORMAT = 2
 WANTED_FORMAT = INDEX_FORMAT << 8 | FEATURE_LEVEL
@@ -171,7 +172,7 @@ class Index:
         rows = self._connection.execute("SELECT state FROM build ORDER BY number")
         try:
             return [msgspec.json.decode(state, type=Build) for (state,) in rows]
-        except (msgspec.DecodeError, TypeError) as error:
+        except (*DECODE_ERRORS, TypeError) as error:
             raise sqlite3.DatabaseError(f"what a build is at is damaged: {error}") from None
 
     def add(self, view: View, *, switch: bool) -> Build:
@@ -342,7 +343,7 @@ def _read_keys(rows: Iterable[tuple[str, bytes]]) -> dict[str, Keys]:
     """Raises: sqlite3.DatabaseError, where what stands there is not what was written."""
     try:
         return {stream: _decode_keys(data) for stream, data in rows}
-    except msgspec.DecodeError as error:
+    except DECODE_ERRORS as error:
         raise sqlite3.DatabaseError(f"what leads to a stream is damaged: {error}") from None
 
 

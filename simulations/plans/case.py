@@ -6,6 +6,7 @@ import msgspec
 
 from node.errors import BadArguments
 from replication.origin import is_region
+from replication.packing import DECODE_ERRORS
 from simulations.plans.faults import check_fault
 from simulations.plans.plan import Plan, is_connected
 
@@ -19,7 +20,7 @@ def load(path: Path) -> Plan:
         plan = msgspec.json.decode(path.read_bytes(), type=Plan)
     except OSError as error:
         raise BadArguments(f"{path}: {error.strerror}") from None
-    except msgspec.MsgspecError as error:
+    except DECODE_ERRORS as error:
         raise BadArguments(f"{path} is not a plan: {error}") from None
     check(plan)
     return plan

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from node.errors import BadArguments
+from replication.packing import DECODE_ERRORS
 from simulations.plans.plan import DURATION_MAX_S, REGIONS_MAX, Fault, Link
 
 PLACE = Path(__file__).resolve().parent.parent / "scenarios"
@@ -49,5 +50,5 @@ def read_scenario(path: Path) -> Scenario:
         raise BadArguments(
             f"{path}: {error.strerror}; `atoll simulate --list scenarios` names those shipped"
         ) from None
-    except msgspec.MsgspecError as error:
+    except DECODE_ERRORS as error:
         raise BadArguments(f"{path} is not a scenario: {error}") from None

@@ -74,11 +74,13 @@ def test_what_serve_cannot_use_is_named(fails: Fails, arguments: tuple[str, ...]
         ("region = \n", "node.toml"),
         ('region = "eu"\ndata = "a\\u0000b"\n', "data: 'a\\x00b' is not a directory's name"),
         ('region = "eu"\ndata = ""\n', "data: '' is not a directory's name"),
+        ("# für eu\n", "node.toml: 'utf-8' codec can't decode"),
+        ("a = " + "[" * 5_000, "node.toml: maximum recursion depth"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named(fails: Fails, tmp_path: Path, text: str, said: str) -> None:
     file = tmp_path / "node.toml"
-    file.write_text(text)
+    file.write_bytes(text.encode("latin-1"))
     assert said in fails("serve", "--config", str(file))
     assert "No such file" in fails("serve", "--config", str(tmp_path / "none"))
 
@@ -173,7 +175,17 @@ ASKING = (
     ("streams", "split", "a", "--fields=x", "--to=a/b"),
     ("streams", "join", "a/b", "--into=a"),
 )
-STRANGE = (b"<html>", b"", b"[]", b"{}", b"null", b'"\xff"', b"[" * 100_000)
+STRANGE = (
+    b"<html>",
+    b"",
+    b"[]",
+    b"{}",
+    b"null",
+    b'"\xff"',
+    b"[" * 100_000,
+    b'{"token":' + b"[" * 100_000,
+    b'{"a":' * 9_999,
+)
 
 
 @pytest.mark.parametrize("body", STRANGE, ids=range(len(STRANGE)))

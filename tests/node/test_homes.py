@@ -149,6 +149,7 @@ async def test_a_resource_that_has_changed_at_home_is_read_again_first(world: Wo
     [
         (201, b"nothing", "out of reach"),
         (201, b"[]", "out of reach"),
+        (201, b'{"more":' * 9_999, "out of reach"),
         (201, b'{"events":[{"token":"nonsense"}]}', "cannot be read"),
         (507, b'{"detail":"there is no room"}', "refused it: there is no room"),
         (500, b"{}", "refused it: 500"),

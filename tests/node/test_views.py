@@ -357,12 +357,15 @@ def test_an_index_that_cannot_be_opened_is_not_thrown_away(following: Callable[.
     one.views = one._open()
 
 
-def test_a_row_that_is_damaged_under_a_running_node_has_all_built_anew(following: Callable[..., Following]) -> None:
+@pytest.mark.parametrize("damage", ["c1", "8101" + "91a1ff"], ids=["no keys", "no text"])
+def test_a_row_that_is_damaged_under_a_running_node_has_all_built_anew(
+    following: Callable[..., Following], damage: str
+) -> None:
     one = following(views=BUILTIN)
     one.node.write("users/1", set={"userName": "anna"})
     one.finish()
     one.views._index.begin()
-    one.views._index._connection.execute("UPDATE leading SET keys = x'c1'")
+    one.views._index._connection.execute(f"UPDATE leading SET keys = x'{damage}'")
     one.views._index.commit()
     status, said = verified(one.node.directory)
     assert (status, "the views' index cannot be read: what leads to a stream is damaged" in said) == (1, True), said

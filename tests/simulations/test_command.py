@@ -171,6 +171,17 @@ def test_a_plan_that_was_edited_wrongly_is_refused(
     assert says in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("said", [b'{"summary": "\xff"}', b"a = " + b"[" * 5_000, b"[" * 5_000])
+def test_a_file_that_cannot_be_read_is_named(
+    said: bytes, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (elsewhere / "file").write_bytes(said)
+    assert simulate("--replay", "file") == 2
+    assert "file is not a plan: " in capsys.readouterr().err
+    assert simulate("file") == 2
+    assert "file is not a scenario: " in capsys.readouterr().err
+
+
 def test_a_plan_survives_being_printed(elsewhere: Path) -> None:
     plan = Recipe(region_names(5), 60.0, 300, None)(9)
     (elsewhere / "plan.json").write_text(dump(plan))
