@@ -14,6 +14,7 @@ from node.commands.application import run
 from node.commands.history import describe_event
 from node.commands.tables import print_table
 from node.commands.tcp_proxy import parse_delay
+from node.configuration import configure
 from node.errors import BadArguments, CommandFailed
 
 Fails = Callable[..., str]
@@ -46,10 +47,12 @@ SERVE = ("--region", "eu", "--data", "x")
         (("--region", "EU", "--data", "x"), "must be of a-z"),
         ((*SERVE, "--cluster", "A"), "must be of a-z"),
         ((*SERVE, "--listen", "8080"), "HOST:PORT"),
+        ((*SERVE, "--listen", ":8080"), "HOST:PORT"),
         ((*SERVE, "--listen", "127.0.0.1:65536"), "HOST:PORT"),
         *(
             ((*SERVE, "--peer", url), f"peers: {url!r} is not an http or https URL")
-            for url in ("10.0.0.1:80", "http://[::1", "http://a:99999", "http://a:0", "http://a b", "http://a?b", LONG_NAME)
+            for url in ("10.0.0.1:80", "http://[::1", "http://a:99999", "http://a:0", "http://a b", "http://a?b",
+                        "http://a#b", "http://a/\x7f", LONG_NAME)
         ),
         ((*SERVE, "--peer", "http://me:secret@a"), "is not an http or https URL"),
         ((*SERVE, "--peer", "http://a", "--peer", "http://a"), "peers: a URL comes twice"),
@@ -59,12 +62,18 @@ SERVE = ("--region", "eu", "--data", "x")
         ((*SERVE, "--lost", "eu"), "is not a dot"),
         ((*SERVE, "--lost", "eu.00000000.1", "--lost", "eu.00000000.2"), "lost: an origin comes twice"),
         ((*SERVE, "--home", "claims/a=eu"), "is not PREFIX=REGION"),
+        ((*SERVE, "--home", "users/=eu"), "is not PREFIX=REGION"),
+        ((*SERVE, "--home", "claims/a/=EU"), "is not PREFIX=REGION"),
         ((*SERVE, "--home", "claims/a/=eu", "--home", "claims/a/=us"), "homes: a prefix comes twice"),
         ((*SERVE, "--gossip-interval-ms", "1"), "gossip_interval_ms"),
     ],
 )  # fmt: skip
 def test_what_serve_cannot_use_is_named(fails: Fails, arguments: tuple[str, ...], said: str) -> None:
     assert said in fails("serve", *arguments)
+
+
+def test_a_host_in_brackets_is_an_address() -> None:
+    assert configure({"region": "eu", "data": "x", "listen": "[::1]:0"}).address == ("::1", 0)
 
 
 @pytest.mark.parametrize(
