@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -56,6 +57,27 @@ _encode_keys = msgspec.msgpack.encode
 _decode_keys = msgspec.msgpack.Decoder(dict[int, list[str]]).decode
 
 
+class _Connection(sqlite3.Connection):
+    """A connection for which all damage is SQLite's error.
+
+    SQLite quotes a schema that it cannot read, and Python's module fails over the quote where that is no UTF-8.
+    """
+
+    def ask(self, statement: str, parameters: Sequence[object] = ()) -> list[Any]:
+        """Execute a statement; its rows. Raises: sqlite3.Error."""
+        try:
+            return self.execute(statement, parameters).fetchall()
+        except UnicodeDecodeError as error:
+            raise sqlite3.DatabaseError(f"damaged: {error}") from None
+
+    def do_each(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
+        """Execute a statement once with each of these. Raises: sqlite3.Error."""
+        try:
+            self.executemany(statement, rows)
+        except UnicodeDecodeError as error:
+            raise sqlite3.DatabaseError(f"damaged: {error}") from None
+
+
 class Index:
     """The open database. Everything is done in trio's thread.
 
@@ -75,7 +97,7 @@ class Index:
         except (sqlite3.Error, OSError) as error:
             raise StoreRefused(f"{self._directory} cannot be used: {error}") from None
 
-    def _open_or_make_anew(self) -> sqlite3.Connection:
+    def _open_or_make_anew(self) -> _Connection:
         try:
             return self._open()
         except sqlite3.DatabaseError as error:
@@ -84,23 +106,25 @@ class Index:
             self._discard()
             return self._open()
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> _Connection:
         self._directory.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(self._directory / FILE, isolation_level=None, cached_statements=512)
+        connection = sqlite3.connect(
+            self._directory / FILE, isolation_level=None, cached_statements=512, factory=_Connection
+        )
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute("PRAGMA cache_size = -32000")
-            connection.execute("PRAGMA wal_autocheckpoint = 4000")
-            [[tables]] = connection.execute("SELECT count(*) FROM sqlite_master")
+            connection.ask("PRAGMA journal_mode = WAL")
+            connection.ask("PRAGMA synchronous = NORMAL")
+            connection.ask("PRAGMA cache_size = -32000")
+            connection.ask("PRAGMA wal_autocheckpoint = 4000")
+            [[tables]] = connection.ask("SELECT count(*) FROM sqlite_master")
             if tables and _format_of(connection) != WANTED_FORMAT:
                 raise sqlite3.DatabaseError("of another format")
             if not tables:
-                connection.execute(f"PRAGMA user_version = {WANTED_FORMAT}")
-            connection.execute(
+                connection.ask(f"PRAGMA user_version = {WANTED_FORMAT}")
+            connection.ask(
                 "CREATE TABLE IF NOT EXISTS build (number INTEGER PRIMARY KEY AUTOINCREMENT, state TEXT NOT NULL)"
             )
-            connection.execute(
+            connection.ask(
                 "CREATE TABLE IF NOT EXISTS leading (stream TEXT PRIMARY KEY, keys BLOB NOT NULL) WITHOUT ROWID"
             )
             _check_sound(connection)
@@ -120,9 +144,9 @@ class Index:
             return None
         index = cls.__new__(cls)
         index._directory = directory / DIRECTORY
-        index._connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)
+        index._connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, factory=_Connection)
         try:
-            index._connection.execute("BEGIN")
+            index._connection.ask("BEGIN")
             if _format_of(index._connection) == WANTED_FORMAT:
                 _check_sound(index._connection)
                 index.builds()
@@ -153,23 +177,23 @@ class Index:
         pieces of work share one.
         """
         if not self._connection.in_transaction:
-            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.ask("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
         """Have what was written outlive this process."""
         if self._connection.in_transaction:
-            self._connection.execute("COMMIT")
+            self._connection.ask("COMMIT")
 
     def roll_back(self) -> None:
         """Forget what was not committed."""
         if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+            self._connection.ask("ROLLBACK")
 
     # --- builds
 
     def builds(self) -> list[Build]:
         """All builds, oldest first. Raises: sqlite3.DatabaseError."""
-        rows = self._connection.execute("SELECT state FROM build ORDER BY number")
+        rows = self._connection.ask("SELECT state FROM build ORDER BY number")
         try:
             return [msgspec.json.decode(state, type=Build) for (state,) in rows]
         except (*DECODE_ERRORS, TypeError) as error:
@@ -177,36 +201,34 @@ class Index:
 
     def add(self, view: View, *, switch: bool) -> Build:
         """A new, empty build. After `begin`."""
-        cursor = self._connection.execute("INSERT INTO build (state) VALUES ('')")
-        assert cursor.lastrowid is not None
-        build = Build(
-            number=cursor.lastrowid, view=view.name, version=view.version, searched=view.searched, switch=switch
-        )
+        self._connection.ask("INSERT INTO build (state) VALUES ('')")
+        [[number]] = self._connection.ask("SELECT last_insert_rowid()")
+        build = Build(number=number, view=view.name, version=view.version, searched=view.searched, switch=switch)
         name = _table(build)
         if view.searched:
-            self._connection.execute(f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, key TEXT, stream TEXT)")
-            self._connection.execute(
+            self._connection.ask(f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, key TEXT, stream TEXT)")
+            self._connection.ask(
                 f"CREATE VIRTUAL TABLE {name}_text USING fts5"
                 f"(key, content='{name}', content_rowid='id', columnsize=0, tokenize='trigram case_sensitive 1')"
             )
         else:
-            self._connection.execute(
+            self._connection.ask(
                 f"CREATE TABLE {name} (key TEXT, stream TEXT, PRIMARY KEY (key, stream)) WITHOUT ROWID"
             )
         if view.searched or view.members:
-            self._connection.execute(f"CREATE INDEX {name}_stream ON {name} (stream)")
+            self._connection.ask(f"CREATE INDEX {name}_stream ON {name} (stream)")
         return build
 
     def save(self, builds: Iterable[Build]) -> None:
         """Note how far builds have come. After `begin`."""
         states = [(msgspec.json.encode(build).decode(), build.number) for build in builds]
-        self._connection.executemany("UPDATE build SET state = ? WHERE number = ?", states)
+        self._connection.do_each("UPDATE build SET state = ? WHERE number = ?", states)
 
     def drop(self, build: Build) -> None:
         """Forget a build and its entries. After `begin`."""
-        self._connection.execute(f"DROP TABLE IF EXISTS {_table(build)}_text")
-        self._connection.execute(f"DROP TABLE {_table(build)}")
-        self._connection.execute("DELETE FROM build WHERE number = ?", (build.number,))
+        self._connection.ask(f"DROP TABLE IF EXISTS {_table(build)}_text")
+        self._connection.ask(f"DROP TABLE {_table(build)}")
+        self._connection.ask("DELETE FROM build WHERE number = ?", (build.number,))
 
     # --- entries
 
@@ -217,7 +239,7 @@ class Index:
         if not changed:
             return
         numbers = {build.number for build in builds}
-        others = {number for (number,) in self._connection.execute("SELECT number FROM build")} - numbers
+        others = {number for (number,) in self._connection.ask("SELECT number FROM build")} - numbers
         for build in builds:
             self._move(build, [(stream, held.get(stream, {}), keys[stream]) for stream in changed])
         kept = {
@@ -225,14 +247,14 @@ class Index:
             for stream in changed
         }
         rows = [(stream, _encode_keys(every)) for stream, every in kept.items() if every]
-        self._connection.executemany("REPLACE INTO leading (stream, keys) VALUES (?, ?)", rows)
+        self._connection.do_each("REPLACE INTO leading (stream, keys) VALUES (?, ?)", rows)
         bare = [(stream,) for stream, every in kept.items() if not every]
-        self._connection.executemany("DELETE FROM leading WHERE stream = ?", bare)
+        self._connection.do_each("DELETE FROM leading WHERE stream = ?", bare)
 
     def _leading(self, streams: Iterable[str]) -> dict[str, Keys]:
         """What leads to each of these streams; those that nothing leads to are left out."""
         asked = "SELECT stream, keys FROM leading WHERE stream IN (SELECT value FROM json_each(?))"
-        return _read_keys(self._connection.execute(asked, (msgspec.json.encode(list(streams)).decode(),)))
+        return _read_keys(self._connection.ask(asked, (msgspec.json.encode(list(streams)).decode(),)))
 
     def _move(self, build: Build, changed: Iterable[tuple[str, Keys, Keys]]) -> None:
         """Change a build's own entries from the keys that led to some streams to those that do now."""
@@ -248,7 +270,7 @@ class Index:
 
     def led_to(self, build: Build, stream: str) -> set[str]:
         """The members of a set that a build of members holds."""
-        rows = self._connection.execute(f"SELECT key FROM {_table(build)} WHERE stream = ?", (stream,))
+        rows = self._connection.ask(f"SELECT key FROM {_table(build)} WHERE stream = ?", (stream,))
         return {key for (key,) in rows}
 
     def put(self, build: Build, entries: Entries) -> None:
@@ -257,46 +279,46 @@ class Index:
             return
         name = _table(build)
         if not build.searched:
-            self._connection.executemany(f"INSERT OR IGNORE INTO {name} (key, stream) VALUES (?, ?)", entries)
+            self._connection.do_each(f"INSERT OR IGNORE INTO {name} (key, stream) VALUES (?, ?)", entries)
             return
-        [[last]] = self._connection.execute(f"SELECT coalesce(max(id), 0) FROM {name}")
+        [[last]] = self._connection.ask(f"SELECT coalesce(max(id), 0) FROM {name}")
         numbered = [(number, key, stream) for number, (key, stream) in enumerate(entries, last + 1)]
-        self._connection.executemany(f"INSERT INTO {name} (id, key, stream) VALUES (?, ?, ?)", numbered)
+        self._connection.do_each(f"INSERT INTO {name} (id, key, stream) VALUES (?, ?, ?)", numbered)
         texts = [(number, key) for number, key, _ in numbered]
-        self._connection.executemany(f"INSERT INTO {name}_text (rowid, key) VALUES (?, ?)", texts)
+        self._connection.do_each(f"INSERT INTO {name}_text (rowid, key) VALUES (?, ?)", texts)
 
     def remove(self, build: Build, entries: Entries) -> None:
         """Remove (key, stream) pairs. After `begin`."""
         name = _table(build)
         if not build.searched:
-            self._connection.executemany(f"DELETE FROM {name} WHERE key = ? AND stream = ?", entries)
+            self._connection.do_each(f"DELETE FROM {name} WHERE key = ? AND stream = ?", entries)
             return
         for key, stream in entries:
             found = f"SELECT id FROM {name} WHERE stream = ? AND key = ?"
-            for (number,) in self._connection.execute(found, (stream, key)).fetchall():
-                self._connection.execute(
+            for (number,) in self._connection.ask(found, (stream, key)):
+                self._connection.ask(
                     f"INSERT INTO {name}_text ({name}_text, rowid, key) VALUES ('delete', ?, ?)", (number, key)
                 )
-                self._connection.execute(f"DELETE FROM {name} WHERE id = ?", (number,))
+                self._connection.ask(f"DELETE FROM {name} WHERE id = ?", (number,))
 
     def count(self, build: Build) -> int:
         """How many entries a build has."""
-        [[count]] = self._connection.execute(f"SELECT count(*) FROM {_table(build)}")
+        [[count]] = self._connection.ask(f"SELECT count(*) FROM {_table(build)}")
         return int(count)
 
     def entries(self, build: Build) -> list[tuple[str, str]]:
         """Every entry, in order: to compare a build with another, in tests and checks."""
-        return self._connection.execute(f"SELECT key, stream FROM {_table(build)} ORDER BY key, stream").fetchall()
+        return self._connection.ask(f"SELECT key, stream FROM {_table(build)} ORDER BY key, stream")
 
     def entries_leading(self, build: Build) -> list[tuple[str, str]]:
         """The same entries as the rows by stream have them; none for a build of members."""
-        held = _read_keys(self._connection.execute("SELECT stream, keys FROM leading"))
+        held = _read_keys(self._connection.ask("SELECT stream, keys FROM leading"))
         return sorted((key, stream) for stream, keys in held.items() for key in keys.get(build.number, ()))
 
     def streams_at(self, build: Build, key: str, limit: int) -> list[str]:
         """The streams that a key leads to, by name."""
         found = f"SELECT stream FROM {_table(build)} WHERE key = ? ORDER BY stream LIMIT ?"
-        return [stream for (stream,) in self._connection.execute(found, (key, limit))]
+        return [stream for (stream,) in self._connection.ask(found, (key, limit))]
 
     def between(
         self,
@@ -313,15 +335,15 @@ class Index:
         beyond = "(key, stream) < (?, ?)" if down else "(key, stream) > (?, ?)"
         order = "DESC" if down else "ASC"
         place = after if after != ("", "") else (LAST_KEY, "") if down else ("", "")
-        return self._connection.execute(
+        return self._connection.ask(
             f"SELECT key, stream FROM {_table(build)} WHERE key >= ? AND key <= ? AND {beyond}"
             f" ORDER BY key {order}, stream {order} LIMIT ? OFFSET ?",
             (first, last, *place, limit, skip),
-        ).fetchall()
+        )
 
     def count_between(self, build: Build, first: str, last: str) -> int:
         """How many entries `between` would give of all."""
-        [[count]] = self._connection.execute(
+        [[count]] = self._connection.ask(
             f"SELECT count(*) FROM {_table(build)} WHERE key >= ? AND key <= ?", (first, last)
         )
         return int(count)
@@ -332,11 +354,11 @@ class Index:
         if "\0" in text:  # ends a phrase, wherever it stands; no key that could be found so is worth the trouble
             return []
         name, phrase = _table(build), '"' + text.replace('"', '""') + '"'
-        return self._connection.execute(
+        return self._connection.ask(
             f"SELECT {name}.key, {name}.stream FROM {name}_text JOIN {name} ON {name}.id = {name}_text.rowid"
             f" WHERE {name}_text MATCH ? LIMIT ?",
             (phrase, limit),
-        ).fetchall()
+        )
 
 
 def _read_keys(rows: Iterable[tuple[str, bytes]]) -> dict[str, Keys]:
@@ -355,14 +377,14 @@ def is_damage(error: sqlite3.DatabaseError) -> bool:
     return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-def _format_of(connection: sqlite3.Connection) -> int:
-    [[found]] = connection.execute("PRAGMA user_version")
+def _format_of(connection: _Connection) -> int:
+    [[found]] = connection.ask("PRAGMA user_version")
     return int(found)
 
 
-def _check_sound(connection: sqlite3.Connection) -> None:
+def _check_sound(connection: _Connection) -> None:
     """Raises: sqlite3.DatabaseError."""
-    [[found]] = connection.execute("PRAGMA quick_check(1)")
+    [[found]] = connection.ask("PRAGMA quick_check(1)")
     if found != "ok":
         raise sqlite3.DatabaseError(f"damaged: {found}")
 

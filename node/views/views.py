@@ -242,8 +242,10 @@ class Views:
         return [(self._views.get((build.view, build.version)), build) for build in self._builds]
 
     def count(self, build: Build) -> int:
-        """How many entries a build has."""
-        return self._index.count(build)
+        """How many entries a build has. Raises: ViewBuilding, where it was damaged."""
+        with self._healing():
+            return self._index.count(build)
+        raise _building_anew(build.view)
 
     def rebuild(self, name: str) -> Build:
         """Load the definitions again, and build the newest version of a view beside the one that serves.
@@ -327,7 +329,7 @@ class Views:
             yield (*self.serving(name), self._index)
             healed = False
         if healed:
-            raise ViewBuilding(f"view {name!r} was damaged and is being built anew; ask again soon")
+            raise _building_anew(name)
 
     async def catch_up(self, name: str, wanted: VersionVector | None, seconds: float) -> None:
         """Wait until a view shows what is wanted, and, not for long, whatever the node holds by now.
@@ -360,3 +362,7 @@ class Views:
         if not includes(held, vector):
             missed = {origin: seq for origin, seq in vector.items() if seq > held.get(origin, 0)}
             raise ViewBehind(name, missed, {origin: held.get(origin, 0) for origin in missed})
+
+
+def _building_anew(name: str) -> ViewBuilding:
+    return ViewBuilding(f"view {name!r} was damaged and is being built anew; ask again soon")

@@ -302,7 +302,7 @@ def test_a_new_version_is_built_beside_the_old_one_s_and_takes_over_where_the_ol
     one.views.drop("titles", old)
 
 
-@pytest.mark.parametrize("damage", ["gone", "nonsense", "torn", "another format", "a build's state"])
+@pytest.mark.parametrize("damage", ["gone", "nonsense", "torn", "another format", "a build's state", "no text"])
 def test_what_is_lost_or_damaged_is_built_anew_from_the_log(following: Callable[..., Following], damage: str) -> None:
     one = following()
     for number in range(200):
@@ -314,6 +314,8 @@ def test_what_is_lost_or_damaged_is_built_anew_from_the_log(following: Callable[
         shutil.rmtree(file.parent)
     elif damage == "nonsense":
         file.write_bytes(b"nonsense" * 1000)
+    elif damage == "no text":
+        file.write_bytes(file.read_bytes().replace(b"CREATE TABLE entry_1 ", b"CREATE \xf2ABLE entry_1 "))
     elif damage == "torn":
         data = bytearray(file.read_bytes())
         data[8192:16384] = bytes(8192)
@@ -323,7 +325,7 @@ def test_what_is_lost_or_damaged_is_built_anew_from_the_log(following: Callable[
         with sqlite3.connect(file) as connection:
             connection.execute(change)
         connection.close()
-    spoilt = damage in ("nonsense", "torn", "a build's state")
+    spoilt = damage in ("nonsense", "torn", "a build's state", "no text")
     assert [spoilt, "the views' index cannot be read" in verified(one.node.directory)[1]] == [spoilt, spoilt]
     one.views = one._open()
     one.check()
@@ -382,6 +384,12 @@ def test_who_asks_while_damage_is_found_is_told_to_ask_again(following: Callable
     with pytest.raises(ViewBuilding, match="ask again soon"), one.views.reading("titles") as (_, build, index):
         index.entries(build)
     one.check()
+    build = one.views.serving("titles")[1]
+    one.views._index._connection.execute(f"DROP TABLE entry_{build.number}")
+    with pytest.raises(ViewBuilding, match="ask again soon"):
+        one.views.count(build)
+    one.check()
+    assert one.views.count(one.views.serving("titles")[1]) == 1
     with one.views.reading("titles") as (_, build, index):
         assert len(index.entries(build)) == 1
 
