@@ -302,7 +302,9 @@ def test_a_new_version_is_built_beside_the_old_one_s_and_takes_over_where_the_ol
     one.views.drop("titles", old)
 
 
-@pytest.mark.parametrize("damage", ["gone", "nonsense", "torn", "another format", "a build's state", "no text"])
+@pytest.mark.parametrize(
+    "damage", ["gone", "nonsense", "torn", "another format", "a build's state", "no text", "a column"]
+)
 def test_what_is_lost_or_damaged_is_built_anew_from_the_log(following: Callable[..., Following], damage: str) -> None:
     one = following()
     for number in range(200):
@@ -321,13 +323,18 @@ def test_what_is_lost_or_damaged_is_built_anew_from_the_log(following: Callable[
         data[8192:16384] = bytes(8192)
         file.write_bytes(data)
     else:
-        change = "PRAGMA user_version = 77" if damage == "another format" else "UPDATE build SET state = '{'"
+        change = {
+            "another format": "PRAGMA user_version = 77",
+            "a build's state": "UPDATE build SET state = '{'",
+            "a column": "ALTER TABLE leading RENAME COLUMN keys TO kexs",
+        }[damage]
         with sqlite3.connect(file) as connection:
             connection.execute(change)
         connection.close()
     spoilt = damage in ("nonsense", "torn", "a build's state", "no text")
     assert [spoilt, "the views' index cannot be read" in verified(one.node.directory)[1]] == [spoilt, spoilt]
     one.views = one._open()
+    one.node.write("users/0", set={"title": "Guide"})  # what no view reads, nobody misses
     one.check()
     assert one.serving("titles")
 
