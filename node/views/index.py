@@ -6,7 +6,6 @@ watermark that says what they show. A commit survives the death of the process; 
 projected again, and what cannot be read is thrown away and built anew.
 """
 
-import re
 import shutil
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,8 +26,6 @@ WANTED_FORMAT = INDEX_FORMAT << 8 | FEATURE_LEVEL
 DIRECTORY, FILE = "views", "index.sqlite"
 LAST_KEY = "\U0010ffff" * 2
 """Above every key that there is."""
-NOT_OURS = re.compile(r"^no such (table|column|module)|has no column named")
-"""What SQLite says of statements of ours where the tables are not those that we made."""
 
 
 class Build(msgspec.Struct, kw_only=True):
@@ -372,12 +369,14 @@ def _read_keys(rows: Iterable[tuple[str, bytes]]) -> dict[str, Keys]:
         raise sqlite3.DatabaseError(f"what leads to a stream is damaged: {error}") from None
 
 
+DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
+"""The last says that a statement cannot be: ours all can, in tables as we made them."""
+
+
 def is_damage(error: sqlite3.DatabaseError) -> bool:
     """Whether the file is not what was written, rather than that the disk is full or busy."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
-    if code == sqlite3.SQLITE_READONLY_DBMOVED or NOT_OURS.search(str(error)):
-        return True
-    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return code == sqlite3.SQLITE_READONLY_DBMOVED or code & 0xFF in DAMAGE
 
 
 def _format_of(connection: _Connection) -> int:

@@ -318,6 +318,8 @@ def test_what_is_lost_or_damaged_is_built_anew_from_the_log(following: Callable[
         file.write_bytes(b"nonsense" * 1000)
     elif damage == "no text":
         file.write_bytes(file.read_bytes().replace(b"CREATE TABLE entry_1 ", b"CREATE \xf2ABLE entry_1 "))
+    elif damage == "an option":
+        file.write_bytes(file.read_bytes().replace(b"'trigram ", b"'trigrim "))
     elif damage == "torn":
         data = bytearray(file.read_bytes())
         data[8192:16384] = bytes(8192)
