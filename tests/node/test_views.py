@@ -303,7 +303,7 @@ def test_a_new_version_is_built_beside_the_old_one_s_and_takes_over_where_the_ol
 
 
 @pytest.mark.parametrize(
-    "damage", ["gone", "nonsense", "torn", "another format", "a build's state", "no text", "a column"]
+    "damage", ["gone", "nonsense", "torn", "another format", "a build's state", "no text", "a column", "an option"]
 )
 def test_what_is_lost_or_damaged_is_built_anew_from_the_log(following: Callable[..., Following], damage: str) -> None:
     one = following()
