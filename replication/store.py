@@ -11,6 +11,7 @@ peer offers events of this node's own origin beyond its log.
 import errno
 import fcntl
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ import msgspec
 from replication import tables
 from replication.errors import StoreFailed, StoreFull, StoreRefused
 from replication.limits import MAP_BYTES, READERS_MAX, ROOM_LEAST_BYTES
-from replication.packing import DECODE_ERRORS, pack, unpack_own
+from replication.packing import DECODE_ERRORS, pack
 from replication.tables import STORE_FORMAT, TABLES, Head, OriginNumbers
 
 LOCK_FILE = "lock"
@@ -266,19 +267,27 @@ class Store:
         transaction.put(b"store", pack(fields), db=self.dbs["meta"])
 
     def read_mirror(self, transaction: lmdb.Transaction, origin: str) -> Mirror:
-        """What memory keeps, as this transaction sees it."""
-        heads = dict(
-            tables.decode_origin(cast(bytes, key), cast(bytes, row))
-            for key, row in transaction.cursor(db=self.dbs["origins"])
-        )
-        counters = self.get(transaction, "meta", b"counters")
-        clock, position, streams = unpack_own(counters) if counters else (0, 0, 0)
+        """What memory keeps, as this transaction sees it. Raises: StoreRefused, where its rows are spoilt."""
+        try:
+            heads = dict(
+                tables.decode_origin(cast(bytes, key), cast(bytes, row))
+                for key, row in transaction.cursor(db=self.dbs["origins"])
+            )
+            counters = self.get(transaction, "meta", b"counters")
+            clock, position, streams = _decode_counters(counters) if counters else (0, 0, 0)
+        except (*DECODE_ERRORS, struct.error) as error:
+            raise StoreRefused(
+                f"{self.directory}: what the store says of its origins cannot be read: {error}"
+            ) from None
         purging = transaction.cursor(db=self.dbs["purge"]).first()
         return Mirror(origin, heads, clock, position, streams, purging, OriginNumbers(heads))
 
     def write_counters(self, transaction: lmdb.Transaction, mirror: Mirror) -> None:
         counters = [mirror.clock, mirror.position, mirror.streams]
         transaction.put(b"counters", pack(counters), db=self.dbs["meta"])
+
+
+_decode_counters = msgspec.msgpack.Decoder(tuple[int, int, int]).decode
 
 
 def _make_room_for_readers(directory: Path) -> None:

@@ -198,8 +198,11 @@ def encode_origin(origin: str, head: Head) -> bytes:
     return pack([origin, head.seq, head.chain, head.position, head.timestamp])
 
 
+_decode_origin = msgspec.msgpack.Decoder(tuple[str, int, bytes, int, int]).decode
+
+
 def decode_origin(key: bytes, row: bytes) -> tuple[str, Head]:
-    origin, seq, chain, position, timestamp = unpack_own(row)
+    origin, seq, chain, position, timestamp = _decode_origin(row)
     return origin, Head(_ORIGIN_NUMBER.unpack(key)[0], seq, chain, position, timestamp)
 
 

@@ -3,7 +3,7 @@
 import logging
 
 from node.interface import routes
-from node.interface.problems import Problem, problem_of
+from node.interface.problems import MISTAKE, Problem, problem_of
 from node.interface.reply import Rendered, Reply, Stream, render, render_problem
 from node.interface.request import ClientGone, Request, parse_any_query, parse_query
 from replication.errors import Refused
@@ -28,5 +28,5 @@ async def dispatch(asked: Request, place: routes.Place, query: bytes) -> Rendere
         return render_problem(problem_of(refusal))
     except Exception:  # our own mistake: say so, in the one form that errors have
         log.exception("%s %r failed", asked.method, asked.path)
-        return render_problem(Problem("internal", "this node made a mistake; its log says which"))
+        return render_problem(Problem("internal", MISTAKE))
     return answer

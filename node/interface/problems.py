@@ -29,6 +29,9 @@ from replication.errors import (
 from replication.tokens import format_token
 
 PREFIX = "urn:atoll:problem:"
+MISTAKE = (
+    "this node made a mistake, or its store is damaged: its log says more, and `atoll verify` whether it is the store"
+)
 
 TYPES: dict[str, tuple[int, str]] = {
     "malformed": (400, "The request cannot be read"),
@@ -48,7 +51,7 @@ TYPES: dict[str, tuple[int, str]] = {
     "unsupported-media-type": (415, "The request's content is of a type that is not taken here"),
     "views-unusable": (422, "The views' definitions cannot be used"),
     "key-reused": (422, "The idempotency key was used for another request"),
-    "internal": (500, "The node made a mistake"),
+    "internal": (500, "The node could not do it"),
     "unfoldable": (501, "The stream holds events that this version cannot fold"),
     "not-caught-up": (503, "Not everything that was asked for has arrived"),
     "home-out-of-reach": (503, "The region that gives this name cannot be asked"),

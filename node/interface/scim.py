@@ -21,7 +21,7 @@ from node.directory.service import DirectoryService
 from node.directory.storage import Asking, DirectoryStorage
 from node.interface.conditions import causal_vector, tokens_in, wait_causal, wait_seconds
 from node.interface.content import dump_json
-from node.interface.problems import Problem
+from node.interface.problems import MISTAKE, Problem
 from node.interface.reply import COMMON, Rendered
 from node.interface.request import ClientGone, Request
 from node.interface.writing import actor_of, named
@@ -55,7 +55,7 @@ async def scim(request: Request) -> Rendered:
         response = _error(service, 400, "the request holds text that is not Unicode", "invalidValue")
     except Exception:  # our own mistake: say so, in the form that this interface's errors have
         log.exception("%s %r failed", request.method, request.path)
-        response = _error(service, 500, "this node made a mistake; its log says which")
+        response = _error(service, 500, MISTAKE)
     if response.status == 503:
         headers.setdefault("retry-after", "1")
     return _render(response, headers)

@@ -75,6 +75,19 @@ def test_a_store_whose_description_is_spoilt_is_refused_or_verified(workplace: P
     opened(workplace / "s").close()
 
 
+@pytest.mark.parametrize("row", [b"\0\0", b"\x90", b"\x95\xa1\xff", b"\x93\0\0\xa0"])
+@pytest.mark.parametrize(("table", "key"), [("origins", b"\0\0\0\0"), ("origins", b"short"), ("meta", b"counters")])
+def test_a_store_whose_origins_are_spoilt_is_refused(workplace: Path, table: str, key: bytes, row: bytes) -> None:
+    opened(workplace / "s").close()
+    store = Store(workplace / "s")
+    with store.writing() as transaction:
+        transaction.put(key, row, db=store.dbs[table])
+    store.close()
+    with pytest.raises(StoreRefused, match="of its origins cannot be read"):
+        opened(workplace / "s")
+    assert "cannot be read" in verify(workplace / "s").problems[0]
+
+
 def test_a_store_in_use_by_another_process_is_refused_and_can_be_verified(workplace: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from replication.replica import Replica;"
