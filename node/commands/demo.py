@@ -15,23 +15,30 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Annotated, Literal
 
+import msgspec
 import trio
 
 from node.commands.links import control_path
-from node.commands.tcp_proxy import Link
+from node.commands.tcp_proxy import DELAY_MAX_S, Link
 from node.configuration import Configuration, configure
 from node.errors import CommandFailed
 from node.seams import SystemClock, system_entropy
 from node.server import listen, serve, url_of
 from node.service import Node
 from node.transport import HttpTransport
+from replication.packing import DECODE_ERRORS
 
 REGIONS = ("us", "eu", "ap")
 HOST = "127.0.0.1"
 PORT_MAX = 65_536 - len(REGIONS)
 GOSSIP_INTERVAL_MS = 500
 REQUEST_BYTES_MAX = 4096
+
+Request = tuple[Literal["cut", "heal", "delay"], str, str, Annotated[float, msgspec.Meta(ge=0, le=DELAY_MAX_S)]]
+"""What is to be done, to the link between which two regions. Units: seconds, each way."""
+_decode_request = msgspec.json.Decoder(Request).decode
 
 
 async def demo(*, port: int = 8081, data: Path | None = None) -> None:
@@ -153,10 +160,12 @@ class _Demo:
 
     def _act(self, request: bytes) -> tuple[bool, str]:
         try:
-            command, first, second, seconds = json.loads(request)
+            command, first, second, seconds = _decode_request(request)
             ends = (self._links[first, second], self._links[second, first])
-        except (ValueError, TypeError, KeyError):
+        except KeyError:
             return False, f"name two different regions of {', '.join(REGIONS)}"
+        except DECODE_ERRORS as error:
+            return False, f"the demo was not asked to cut, heal or delay a link: {error}"
         for link in ends:
             match command:
                 case "cut":
@@ -165,8 +174,8 @@ class _Demo:
                     link.set_cut(False)
                     link.delay_s = 0.0
                 case "delay":
-                    link.delay_s = float(seconds)
-        said = {"cut": "is cut", "heal": "is healed", "delay": f"takes {float(seconds) * 1000:g} ms longer each way"}
+                    link.delay_s = seconds
+        said = {"cut": "is cut", "heal": "is healed", "delay": f"takes {seconds * 1000:g} ms longer each way"}
         return True, f"{first} - {second} {said[command]}"
 
 

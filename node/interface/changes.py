@@ -17,10 +17,10 @@ import trio
 from crdt.version_vector import VersionVector, join
 from node.followers import Part
 from node.interface.conditions import wait_causal
-from node.interface.content import JSON_TYPE, MSGPACK_TYPE, NDJSON_TYPE, SSE_TYPE, dump_json
+from node.interface.content import NDJSON_TYPE, SSE_TYPE, dump_json
 from node.interface.events import show_event
 from node.interface.listings import resolve_or_problem
-from node.interface.reply import Reply, SendPart, Stream, accepted
+from node.interface.reply import Reply, SendPart, Stream
 from node.interface.request import Request
 from node.limits import EVENT_STREAM_ALIVE_S, WAIT_MAX_S
 from node.service import Node
@@ -137,7 +137,7 @@ async def read_changes(request: Request) -> Reply | Stream:
     following = _parse(request)
     limit, wait = request.limit, request.number("wait", 0, 0, WAIT_MAX_S)
     await wait_causal(request)
-    match accepted(request.headers.get("accept"), (JSON_TYPE, MSGPACK_TYPE, SSE_TYPE, NDJSON_TYPE)):
+    match request.form:
         case "text/event-stream":
             return Stream(SSE_TYPE, partial(_follow, following, _server_sent, b"event: caught-up\n", b": alive\n\n"))
         case "application/x-ndjson":

@@ -17,9 +17,10 @@ async def dispatch(asked: Request, place: routes.Place, query: bytes) -> Rendere
         route, name = routes.find(asked.method, place)
         asked.name = name
         asked.query = parse_any_query(query) if route.query is None else parse_query(query, route.query)
+        asked.form = route.form(asked.headers.get("accept"))  # a write must not be done and then not be answered
         answer = await route.handler(asked)
         if isinstance(answer, Reply):
-            return render(answer, asked.headers.get("accept"), asked.headers.get("if-none-match"))
+            return render(answer, asked.form, asked.headers.get("if-none-match"))
     except ClientGone:
         raise
     except Problem as problem:

@@ -10,7 +10,6 @@ from node.interface.content import (
     MSGPACK_TYPE,
     NDJSON_TYPE,
     PROBLEM_TYPE,
-    SCIM_TYPE,
     SSE_TYPE,
 )
 from node.interface.schemas import BODIES, COMPONENTS, DOT, NAME, TEXT, Schema, ref
@@ -55,23 +54,21 @@ WAITS: Headers = {
 READS: Headers = {"If-None-Match": ("Tags: 304 where the state still has one of them", TEXT)}
 TAGGED = {"stream", "listing", "rows"}
 """Answers that have an ETag, and are left out where the client has them."""
-ANSWER_TYPES = {"outcome": (NDJSON_TYPE,), "message": (MSGPACK_TYPE,), "scim": (SCIM_TYPE,)}
 BODY_TYPES = {
     "message": (MSGPACK_TYPE,),
     "line": (NDJSON_TYPE, MSGPACK_TYPE),
     "merge-patch": (MERGE_PATCH_TYPE, JSON_TYPE, MSGPACK_TYPE),
 }
 """Media types other than JSON and msgpack."""
-FOLLOWED: dict[str, Any] = {
-    SSE_TYPE: {"schema": TEXT},
+FOLLOWED: dict[str, Schema] = {
+    SSE_TYPE: TEXT,
     NDJSON_TYPE: {
-        "schema": {
-            "type": "object",
-            "description": "A change a line, as on a page; the last for now has the cursor beside it. An item"
-            " `caught_up` says that there is nothing more yet",
-        }
+        "type": "object",
+        "description": "A change a line, as on a page; the last for now has the cursor beside it. An item"
+        " `caught_up` says that there is nothing more yet",
     },
 }
+"""What is sent of changes to who follows."""
 UNCHANGED = {"description": "The client has this state"}
 PROBLEM = {PROBLEM_TYPE: {"schema": ref("problem")}}
 BARE = {"message", "views", "view", "status", "health", "readiness", "openapi"}
@@ -165,8 +162,8 @@ def _answers(route: "Route") -> dict[str, Any]:
     schema = ref(route.answer)
     if route.answer == "stream":
         schema = {"anyOf": [ref("stream"), ref("members"), ref("membership")]}
-    shown = {one: {"schema": schema} for one in ANSWER_TYPES.get(route.answer, (JSON_TYPE, MSGPACK_TYPE))}
-    return shown | FOLLOWED if route.answer == "changes" else shown
+    followed = FOLLOWED if route.answer == "changes" else {}
+    return {form: {"schema": followed.get(form, schema)} for form in route.forms}
 
 
 def _answer_headers(route: "Route") -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from node.interface.content import JSON_TYPE, MSGPACK_TYPE, PROBLEM_TYPE, dump_json, dump_msgpack
+from node.interface.content import MSGPACK_TYPE, PROBLEM_TYPE, dump_json, dump_msgpack
 from node.interface.problems import Problem
 
 COMMON = {"cache-control": "private, no-cache", "vary": "accept"}
@@ -95,12 +95,8 @@ def _specificity(media_range: str, media_type: str) -> int:
     return 0 if media_range == "*/*" else -1
 
 
-def render(reply: Reply, accept: str | None, if_none_match: str | None) -> Rendered:
-    """The bytes of an answer, or 304 where the client has them.
-
-    Raises: Problem (not-acceptable).
-    """
-    media_type = accepted(accept, (JSON_TYPE, MSGPACK_TYPE))
+def render(reply: Reply, media_type: str, if_none_match: str | None) -> Rendered:
+    """The bytes of an answer, JSON or msgpack, or 304 where the client has them."""
     headers = {**COMMON, **reply.headers, "content-type": media_type}
     if reply.token is not None:
         etag = headers["etag"] = _etag(reply, media_type)

@@ -27,7 +27,7 @@ class Request:
     """One request.
 
     Shape: `name` is the stream, prefix or dot of the path; `query` holds each parameter once; the names of `headers`
-    are in lower case.
+    are in lower case; `form` is the media type to answer in.
     """
 
     node: Node
@@ -38,6 +38,7 @@ class Request:
     headers: Mapping[str, str]
     chunks: AsyncIterator[bytes]
     consumed: bool = False
+    form: str = JSON_TYPE
 
     def flag(self, name: str) -> bool:
         """A parameter that is `true` or `false` [false]. Raises: Invalid."""

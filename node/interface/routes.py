@@ -21,8 +21,9 @@ from node.interface import (
     transactions,
     views,
 )
+from node.interface.content import JSON_TYPE, MSGPACK_TYPE, NDJSON_TYPE, SCIM_TYPE, SSE_TYPE
 from node.interface.problems import Problem
-from node.interface.reply import Rendered, Reply, Stream
+from node.interface.reply import Rendered, Reply, Stream, accepted
 from node.interface.request import Request
 from replication.stream_name import ROOT, parse_path
 
@@ -38,8 +39,8 @@ PAGED = {
 class Route:
     """One method of one path.
 
-    Shape: `answer` and `body` name schemas; `query` maps each parameter to what it does, None takes any; `hot`
-    is what is asked so often that no framework comes first.
+    Shape: `answer` and `body` name schemas; `forms` are the media types of the answer; `query` maps each parameter to
+    what it does, None takes any; `hot` is what is asked so often that no framework comes first.
     """
 
     method: str
@@ -49,10 +50,18 @@ class Route:
     query: Mapping[str, str] | None = field(default_factory=dict)
     body: str | None = None
     hot: bool = False
+    forms: tuple[str, ...] = (JSON_TYPE, MSGPACK_TYPE)
 
     @property
     def summary(self) -> str:
         return (self.handler.__doc__ or "").strip().splitlines()[0]
+
+    def form(self, accept: str | None) -> str:
+        """The media type to answer in; where there is but one, whatever is asked for.
+
+        Raises: Problem (not-acceptable).
+        """
+        return self.forms[0] if len(self.forms) == 1 else accepted(accept, self.forms)
 
 
 async def read_openapi(request: Request) -> Reply:
@@ -96,9 +105,10 @@ ROUTES: tuple[Route, ...] = (
             "limit": PAGED["limit"],
         },
         hot=True,
+        forms=(JSON_TYPE, MSGPACK_TYPE, SSE_TYPE, NDJSON_TYPE),
     ),
     Route("POST", "/transactions", transactions.write_transaction, "transaction", body="transaction", hot=True),
-    Route("POST", "/ingest", ingest.ingest, "outcome", body="line", hot=True),
+    Route("POST", "/ingest", ingest.ingest, "outcome", body="line", hot=True, forms=(NDJSON_TYPE,)),
     Route("POST", "/resolve", listings.resolve_many, "streams", body="streams", hot=True),
     Route("GET", "/conflicts", conflicts.read_conflicts, "conflicts", {"prefix": "Only below this prefix", **PAGED}),
     Route("GET", "/views", views.list_views, "views"),
@@ -116,8 +126,11 @@ ROUTES: tuple[Route, ...] = (
         },
     ),
     Route("POST", "/views/{view}", views.change_view, "view", body="view-change"),
-    *(Route(method, "/scim/v2/{path}", directory.scim, "scim", None, hot=True) for method in directory.METHODS),
-    Route("POST", "/gossip", peers.exchange, "message", body="message", hot=True),
+    *(
+        Route(method, "/scim/v2/{path}", directory.scim, "scim", None, hot=True, forms=(SCIM_TYPE,))
+        for method in directory.METHODS
+    ),
+    Route("POST", "/gossip", peers.exchange, "message", body="message", hot=True, forms=(MSGPACK_TYPE,)),
     Route("GET", "/status", status.read_status, "status"),
     Route("GET", "/healthz", status.read_health, "health"),
     Route("GET", "/readyz", status.read_readiness, "readiness"),

@@ -1,8 +1,10 @@
 """The demo as a user meets it: the README's tour and the commands that it prints itself, each one run."""
 
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -139,6 +141,19 @@ def test_links_of_no_demo_or_no_region_are_told(demo: Demo, tmp_path: Path) -> N
     elsewhere = {**here, "TMPDIR": str(tmp_path / "empty")}
     assert "no demo runs" in refused("heal", "us", "eu", environment=elsewhere)
     assert "cannot listen" in refused("demo", "--port", str(demo.port), environment=elsewhere)
+    for request in (
+        b"",
+        b"cut us eu",
+        b'["stop","us","eu",0]',
+        b'["delay","us","eu","soon"]',
+        b'["delay","us","eu",-1]',
+    ):
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.connect(str(tmp_path / f"atoll-demo-{os.getuid()}.sock"))
+            asking.sendall(request)
+            asking.shutdown(socket.SHUT_WR)
+            taken, message = json.loads(asking.recv(65_536))
+        assert (taken, message.partition(":")[0]) == (False, "the demo was not asked to cut, heal or delay a link")
     demo.stop()
 
 

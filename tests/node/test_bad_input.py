@@ -234,6 +234,17 @@ CASES = [
     Case("method of a list", "DELETE", "/status", 405, "method-not-allowed"),
     Case("no such form", "GET", "/streams/users/4", 406, "not-acceptable", headers={"accept": "text/html"}),
     Case("form refused", "GET", "/status", 406, "not-acceptable", headers={"accept": "application/json;q=0"}),
+    written("no such form, written", 406, "not-acceptable", accept="text/html"),
+    Case(
+        "no such form, transaction",
+        "POST",
+        "/transactions",
+        406,
+        "not-acceptable",
+        None,
+        b'{"events":[{"stream":"users/4","set":{"n":1}}]}',
+        {**JSON_TYPE, "accept": "application/x-ndjson"},
+    ),
     # 410, 412
     written("lost dots", 410, "lost-dots", causal_after=LOST_TOKEN),
     Case("lost dots read", "GET", "/streams/users/4", 410, "lost-dots", headers={"causal-after": LOST_TOKEN}),
