@@ -97,6 +97,7 @@ class Gossip:
         self._interval_s = interval_s
         self._message_bytes = message_bytes
         self._vectors: dict[str, tuple[str, dict[str, int]]] = {}
+        self._being_read = 0
         self._logged: set[tuple[str, ...]] = set()
 
     async def run(self) -> None:
@@ -123,6 +124,11 @@ class Gossip:
         for peer in self.peers:
             if peer.digest is not None and is_behind(peer.digest, heads):
                 peer.wake.set()
+
+    @property
+    def is_taking_in(self) -> bool:
+        """Whether events of peers are being read, or fetched."""
+        return self._being_read > 0 or any(peer.is_pulled_from for peer in self.peers)
 
     def vectors(self) -> dict[str, dict[str, int]]:
         """The newest known vector of every region's node, by origin."""
@@ -151,7 +157,11 @@ class Gossip:
                 ours = self._digest(forks, pull=True)
                 return self._encode(Events(ours, transactions) if transactions else ours), True
             case Events(_, transactions):
-                arrived = [one async for some in _read(transactions) for one in some]
+                self._being_read += 1
+                try:
+                    arrived = [one async for some in _read(transactions) for one in some]
+                finally:
+                    self._being_read -= 1
                 applied = await self._apply(arrived, trio.Event())
                 return self._encode(self._after(applied, forks)), True
             case Digest() | Refusal():

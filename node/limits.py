@@ -109,7 +109,9 @@ VIEW_BULK_EVENTS = 512
 VIEW_BULK_S = 0.25
 """For how long after a bulk commit more of them are expected."""
 VIEW_PAUSE_S = 0.2
-"""How long views pause after each piece until then."""
+"""How long views pause after each piece until then, while there is more to take in."""
+VIEW_LOOK_S = 0.02
+"""How often they look whether there is."""
 VIEW_STREAMS_A_PIECE = 64
 VIEW_PIECES_A_COMMIT = 64
 VIEW_MEMBERS_A_PIECE = 2_000

@@ -27,6 +27,7 @@ from node.limits import (
     VIEW_BULK_S,
     VIEW_EVENTS_A_PIECE,
     VIEW_GATHER_S,
+    VIEW_LOOK_S,
     VIEW_PAUSE_S,
     VIEW_RETRY_S,
 )
@@ -159,7 +160,7 @@ class Node:
         """Have the views follow the log, piece by piece, until cancelled.
 
         While writes go on they follow when the disk is waited for, unless they fall far behind; else soon after.
-        While events come in bulk they go slowly: whoever sends them waits for streams.
+        While events come in bulk, as fast as they are taken in, they go slowly: whoever sends them waits for streams.
         """
         said = ""
         while True:
@@ -178,12 +179,24 @@ class Node:
                     said = ""
                     log.info("the views follow the log again")
                 await changed.wait()
-            if trio.current_time() < self._bulk_until:
-                await self.views.stand_back(VIEW_PAUSE_S)
+            if trio.current_time() < self._bulk_until and self._is_taking_in:
+                await self._let_bulk_go_first()
             elif self.views.are_behind(VIEW_EVENTS_A_PIECE if self._committer.committing else VIEW_BEHIND_MAX):
                 await trio.lowlevel.checkpoint()
             else:
                 await self._let_writes_go_first()
+
+    async def _let_bulk_go_first(self) -> None:
+        """For a while, but no longer than there is more of it, or until somebody asks."""
+        latest = trio.current_time() + VIEW_PAUSE_S
+        while self._is_taking_in and trio.current_time() < latest:
+            if await self.views.stand_back(VIEW_LOOK_S):
+                return
+
+    @property
+    def _is_taking_in(self) -> bool:
+        """Whether anything waits for this node to write it, or is about to."""
+        return self._committer.committing or self._committer.waiting > 0 or self.gossip.is_taking_in
 
     async def _let_writes_go_first(self) -> None:
         """Until the disk is waited for, somebody asks, or nobody has written for a moment."""

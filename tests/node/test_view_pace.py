@@ -6,32 +6,53 @@ import pytest
 import trio
 import trio.testing
 
-from crdt.version_vector import includes
-from node import committer, service
+from node import committer, gossip, service
 from node.limits import VIEW_BULK_EVENTS, VIEW_EVENTS_A_PIECE
 from node.service import Node
+from replication import messages
 from replication.command import Command, Draft
+from replication.exchange import claims, lacking
+from replication.messages import Digest, Events
 from replication.replica import Outcome
 from tests.disk_by_hand import DiskByHand
 from tests.gossiping import World, same, until, write
 from tests.helpers import operations
 
+MANY = [Command((Draft(f"users/{number}", operations(set={"n": number})),)) for number in range(2_000)]
 
-async def test_views_stand_back_while_events_come_in_bulk_until_somebody_waits_for_them(
+
+async def test_views_stand_back_while_a_peer_is_asked_for_more_of_what_comes_in_bulk_until_somebody_waits(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "VIEW_PAUSE_S", 60.0)
-    async with world.node("us") as us:
-        many = [Command((Draft(f"users/{number}", operations(set={"n": number})),)) for number in range(2_000)]
-        async with world.node("eu", "us") as eu:
-            await us.submit(many)
-            await until(lambda: same(us, eu))
-            await trio.sleep(0.5)
-            for node in (us, eu):
-                assert not includes(node.views.serving("users")[1].vector, us.replica.vector)
-                with trio.fail_after(20):
-                    await node.views.wait_for("users", us.replica.vector, 60)
-                assert includes(node.views.serving("users")[1].vector, us.replica.vector)
+    monkeypatch.setattr(service, "VIEW_BULK_S", 60.0)
+    monkeypatch.setattr(gossip, "INTRODUCTION_S", 0.01)
+    world.network.hanging.add("http://us")
+    async with world.node("eu", "us") as eu:
+        await until(lambda: eu.gossip.is_taking_in)
+        await eu.submit(MANY)
+        await trio.sleep(0.5)
+        assert followed(eu) < len(MANY)
+        with trio.fail_after(20):
+            await eu.views.wait_for("users", eu.replica.vector, 60)
+        assert followed(eu) == len(MANY)
+
+
+async def test_events_of_a_peer_that_are_being_read_are_being_taken_in(world: World) -> None:
+    async with world.node("us") as us, world.node("eu") as eu:
+        await us.submit(MANY)
+        digest = Digest(claims(us.replica.mirror.heads), world.clock.now_ms())
+        with us.replica.read() as snapshot:
+            events = Events(digest, lacking(snapshot, Digest({}, world.clock.now_ms())))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(eu.gossip.answer, messages.encode(events, "atoll", us.replica.origin))
+            assert not eu.gossip.is_taking_in
+            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint()
+            assert eu.gossip.is_taking_in
+            assert not eu.replica.vector
+        assert same(us, eu)
+        assert not eu.gossip.is_taking_in
 
 
 async def test_views_that_show_everything_rest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,15 +118,29 @@ async def test_views_leave_the_disk_s_moments_to_what_comes_in_bulk(
     us, disk = by_hand
     monkeypatch.setattr(service, "VIEW_PAUSE_S", 60.0)
     monkeypatch.setattr(service, "VIEW_BULK_S", 60.0)
+    commit(us, disk, 0, VIEW_BULK_EVENTS)
     for _ in range(3):
-        commit(us, disk, 0, VIEW_BULK_EVENTS)
-        await trio.testing.wait_all_tasks_blocked()
         disk.end()
+        commit(us, disk, 0, VIEW_BULK_EVENTS)
         await trio.testing.wait_all_tasks_blocked()
         assert followed(us) == 0
     with trio.fail_after(10):
         await us.views.wait_for("users", us.replica.vector, 60)
     assert followed(us) == 3 * VIEW_BULK_EVENTS
+    disk.end()
+
+
+async def test_views_follow_what_comes_in_bulk_where_nothing_more_waits(
+    by_hand: tuple[Node, DiskByHand], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    us, disk = by_hand
+    monkeypatch.setattr(service, "VIEW_PAUSE_S", 60.0)
+    monkeypatch.setattr(service, "VIEW_BULK_S", 60.0)
+    monkeypatch.setattr(service, "VIEW_GATHER_S", 0.005)
+    for rounds in range(1, 4):
+        commit(us, disk, 0, VIEW_BULK_EVENTS)
+        disk.end()
+        await until(lambda: followed(us) == rounds * VIEW_BULK_EVENTS)  # noqa: B023  # awaited in its round
 
 
 async def test_views_wait_no_longer_for_the_disk_where_they_are_far_behind(by_hand: tuple[Node, DiskByHand]) -> None:
