@@ -46,13 +46,14 @@ async def test_events_of_a_peer_that_are_being_read_are_being_taken_in(world: Wo
             events = Events(digest, lacking(snapshot, Digest({}, world.clock.now_ms())))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(eu.gossip.answer, messages.encode(events, "atoll", us.replica.origin))
-            assert not eu.gossip.is_taking_in
+            taking_in = [eu.gossip.is_taking_in]
             await trio.lowlevel.checkpoint()
             await trio.lowlevel.checkpoint()
-            assert eu.gossip.is_taking_in
+            taking_in.append(eu.gossip.is_taking_in)
             assert not eu.replica.vector
+        taking_in.append(eu.gossip.is_taking_in)
+        assert taking_in == [False, True, False]
         assert same(us, eu)
-        assert not eu.gossip.is_taking_in
 
 
 async def test_views_that_show_everything_rest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
