@@ -419,6 +419,32 @@ async def test_waiting_for_what_is_on_its_way(workplace: Path, monkeypatch: pyte
             assert (await served.client.get("/streams/s", headers=at_once)).status_code == 503
 
 
+async def test_tokens_in_headers_are_read_however_they_may_be_written(
+    workplace: Path, node: Callable[..., Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.interface.conditions.WAIT_DEFAULT_S", 60.0)
+    us = node("us", cluster="atoll")
+    other = format_token("s", {us.write("s", set={"n": 0}).events[0].dot.origin: 1})
+    async with serving(workplace / "served") as served:
+        await served.node.submit([Arrival([decode_transaction(one) for one in us.transactions()])])
+        token = (await served.write("s", set={"n": 1}))["token"]
+        ahead = format_token("s", {served.node.replica.origin: 9})
+
+        async def status(method: str, **headers: str) -> int:
+            asked = {"prefer": "wait=0; handling=strict", **{k.replace("_", "-"): v for k, v in headers.items()}}
+            with trio.fail_after(10):
+                body = None if method == "GET" else {"set": {"n": 2}}
+                return (await served.client.request(method, "/streams/s", json=body, headers=asked)).status_code
+
+        assert await status("GET", causal_after=f'W/"{token}+abc", {other}') == 200
+        assert await status("GET", causal_after=f'{ahead}, "{other}"') == 503, "each is waited for"
+        assert await status("GET", causal_after=f'"{other}",W/"{ahead}"') == 503
+        assert await status("POST", if_match=f'"{other}", W/"{token}"') == 412, "a weak tag matches nothing"
+        assert await status("POST", if_match=f'"{ahead}", "{token}"') == 201, "of several, none is waited for"
+        monkeypatch.setattr("node.interface.conditions.WAIT_MAX_S", 0)
+        assert await status("GET", causal_after=ahead, prefer="wait=60") == 503
+
+
 async def test_status_health_and_the_interfaces_own_description(workplace: Path) -> None:
     async with serving(workplace / "eu") as served:
         await served.write("s", set={"n": 1})
