@@ -1,6 +1,7 @@
 """Changes as clients follow them: page by page, by long polls and as a stream; resumed where they were left."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,10 @@ import httpx
 import pytest
 import trio
 
+from replication.admission import decode_transaction
+from replication.replica import Arrival
+from replication.tokens import format_token
+from tests.helpers import Node
 from tests.serving import serving
 
 
@@ -87,6 +92,76 @@ async def test_a_page_of_changes_ends_by_its_bytes(workplace: Path, monkeypatch:
         assert (len(first["changes"]), first["more"]) == (2, True)
         then = await served.read(f"/changes?after={first['cursor']}")
         assert [change["set"]["n"][0] for change in then["changes"]] == ["2", "3"]
+
+
+async def test_a_page_of_one_stream_ends_anywhere_in_transactions(workplace: Path) -> None:
+    async with serving(workplace / "eu") as served:
+        for number in range(5):
+            events = [{"stream": stream, "set": {"n": number}} for stream in ("a", "s")]
+            assert (await served.client.post("/transactions", json={"events": events})).status_code == 201
+        page = await served.read("/changes?prefix=s&limit=2")
+        assert [change["set"]["n"] for change in page["changes"]] == [0, 1]
+        whole = await served.read("/changes?limit=3")
+        assert len(whole["changes"]) == 4, "below a prefix they stay whole"
+
+
+async def test_a_page_ends_where_much_was_looked_at_in_vain(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.interface.changes.SCAN_ROWS_MAX", 3)
+    async with serving(workplace / "eu") as served:
+        for number in range(5):
+            await served.write(f"noise/{number}", set={"n": number})
+        await served.write("quiet/s", set={"n": 5})
+        with trio.fail_after(5):
+            page = await served.read("/changes?prefix=quiet/&wait=30")
+        assert (page["changes"], page["more"]) == ([], True)
+        page = await served.read(f"/changes?prefix=quiet/&wait=30&after={page['cursor']}")
+        assert ([change["set"]["n"] for change in page["changes"]], page["more"]) == ([5], False)
+
+
+async def test_what_a_client_has_reached(workplace: Path, node: Callable[..., Node]) -> None:
+    us = node("us", cluster="atoll")
+    theirs = us.write("s", set={"n": 0}).events[0].dot.origin
+    async with serving(workplace / "served") as served:
+        await served.node.submit([Arrival([decode_transaction(one) for one in us.transactions()])])
+        ours = served.node.replica.origin
+        for number in (1, 2, 3):
+            await served.write("s", set={"n": number})
+        await served.write("other", set={"n": 0})
+
+        async def reached(after: dict[str, int], limit: int) -> tuple[str, str]:
+            page = await served.read(f"/changes?prefix=s&limit={limit}&after={format_token('s', after)}")
+            return page["token"], page["cursor"]
+
+        def both(state: dict[str, int], looked_at: dict[str, int]) -> tuple[str, str]:
+            return format_token("s", state), format_token("s", looked_at)
+
+        assert await reached({}, 100) == both({theirs: 1, ours: 3}, {theirs: 1, ours: 4})
+        assert await reached({ours: 1}, 1) == both({theirs: 1, ours: 1}, {theirs: 1, ours: 1})
+        beyond = {theirs: 7, ours: 2}  # of which this node holds one
+        assert await reached(beyond, 100) == both({theirs: 7, ours: 3}, {theirs: 7, ours: 4})
+
+
+async def test_who_follows_has_caught_up_when_all_pages_are_there(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.interface.changes.PAGE_MAX", 2)
+    async with serving(workplace / "eu") as served:
+        for number in range(5):
+            await served.write("s", set={"n": number})
+
+        def follow() -> list[Any]:
+            said: list[Any] = []
+            headers = {"accept": "application/x-ndjson"}
+            with httpx.stream("GET", f"{served.url}/changes", headers=headers, timeout=10, trust_env=False) as answer:
+                for line in answer.iter_lines():
+                    item = json.loads(line)
+                    said.append(item["set"]["n"] if "set" in item else "caught up")
+                    if said[-1] == "caught up":
+                        break
+            return said
+
+        said = await trio.to_thread.run_sync(follow)
+        assert said == [0, 1, 2, 3, 4, "caught up"]
 
 
 @pytest.mark.parametrize("accept", ["text/event-stream", "application/x-ndjson"])

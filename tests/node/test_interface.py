@@ -267,6 +267,7 @@ async def test_large_sets_are_counted_paged_and_tested(workplace: Path) -> None:
             assert tested["contains"] is there
         assert (await served.read("/streams/groups/all?set=none&contains=x"))["contains"] is False
         other = await served.client.get(large["href"])
+        assert (other.json()["count"], len(other.json()["members"])) == (2_500, 100)
         cursor = other.links["next"]["url"].partition("cursor=")[2]
         wrong = await served.client.get(f"/streams/groups/all?set=few&cursor={cursor}")
         assert wrong.json()["field"] == "cursor"
