@@ -262,6 +262,8 @@ async def test_large_sets_are_counted_paged_and_tested(workplace: Path) -> None:
         assert await pages(served, f"{large['href']}&limit=700", "members") == members
         assert await pages(served, "/streams/groups/all?set=few", "members") == ["x"]
         assert await pages(served, "/streams/groups/all?set=none", "members") == []
+        await served.write("odd", add={"a&b=c+d %": ["x", "y"]})
+        assert await pages(served, "/streams/odd?set=a%26b%3Dc%2Bd%20%25&limit=1", "members") == ["x", "y"]
         for element, there in (("m00007", True), ("m7", False)):
             tested = await served.read(f"/streams/groups/all?set=members&contains={element}")
             assert tested["contains"] is there
@@ -333,6 +335,14 @@ async def test_prefixes_list_what_exists_by_name(workplace: Path) -> None:
         await served.client.delete("/streams/b")
         listed = await pages(served, "/streams/?limit=2", "streams")
         assert [item["stream"] for item in listed] == sorted(set(names) - {"b"}, key=str.encode)
+        first = await served.client.get("/streams/?limit=1")
+        cursor = first.links["next"]["url"].partition("cursor=")[2]
+        then = await served.read(f"/streams/?limit=100&cursor={cursor}")
+        assert [item["stream"] for item in (*first.json()["streams"], *then["streams"])] == [
+            item["stream"] for item in listed
+        ]
+        elsewhere = await served.client.get(f"/streams/a/?limit=1&cursor={cursor}")
+        assert (elsewhere.status_code, elsewhere.json()["field"]) == (400, "cursor")
         below = await served.read("/streams/a/")
         assert [item["stream"] for item in below["streams"]] == ["a/b", "a/b/c"]
         token = below["token"]
