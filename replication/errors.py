@@ -16,6 +16,9 @@ from crdt.version_vector import VersionVector
 
 E = TypeVar("E", bound=BaseException)
 
+FIELD_SHOWN_MAX = 256
+"""Characters of what is wrong that an error repeats: a client may send megabytes."""
+
 
 class Refused(Exception):
     """A request that cannot be done; the store is as it was."""
@@ -28,9 +31,14 @@ def detached(error: E) -> E:
 
 
 class Invalid(Refused):
-    """A request that is wrong in itself. Shape: `field` is the path of what is wrong, as the client wrote it."""
+    """A request that is wrong in itself.
+
+    Shape: `field` is the path of what is wrong, as the client wrote it, or how that begins.
+    """
 
     def __init__(self, field: str, detail: str) -> None:
+        if len(field) > FIELD_SHOWN_MAX:
+            field = f"{field[:FIELD_SHOWN_MAX]}…"
         super().__init__(f"{field}: {detail}" if field else detail)
         self.field = field
         self.detail = detail

@@ -23,7 +23,7 @@ def check_object(value: Any, allowed: tuple[str, ...], path: str = "") -> dict[s
         raise Invalid(path.rstrip(".") or "body", "must be an object")
     for key in value:
         if key not in allowed:
-            raise Invalid(f"{path}{key}"[:200], f"is not known here; known are {', '.join(allowed)}")
+            raise Invalid(f"{path}{key}", f"is not known here; known are {', '.join(allowed)}")
     return value
 
 

@@ -143,7 +143,7 @@ def parse_query(raw: bytes, allowed: Iterable[str]) -> dict[str, str]:
     for name, value in pairs:
         if name not in allowed:
             known = ", ".join(sorted(allowed)) or "none"
-            raise Invalid(name[:100], f"is not a parameter of this path; it takes: {known}")
+            raise Invalid(name, f"is not a parameter of this path; it takes: {known}")
         if name in query:
             raise Invalid(name, "comes twice")
         query[name] = value

@@ -13,6 +13,7 @@ from crdt.hybrid_clock import COUNTER_BITS
 from node.interface.problems import PREFIX
 from node.limits import BODY_BYTES_MAX
 from replication.admission import decode_transaction
+from replication.errors import FIELD_SHOWN_MAX
 from replication.event import Encoded, Header, digest, genesis
 from replication.event_codec import encode_header
 from replication.limits import REQUEST_KEPT_MS
@@ -116,6 +117,11 @@ CASES = [
     post("an empty element", b'{"add":{"m":[""]}}', "add.m"),
     post("an empty field", b'{"set":{"":1}}', "set"),
     post("an element too long", json.dumps({"add": {"m": ["x" * 481]}}).encode(), "add.m", says="480"),
+    post(
+        "an error that could be as long as what it tells of",
+        json.dumps({"add": {"f" * 300_000: [7]}}).encode(),
+        f"add.{'f' * (FIELD_SHOWN_MAX - 4)}…",
+    ),
     post("a field too long", json.dumps({"set": {"f" * 129: 1}}).encode(), "set", says="128"),
     post("the same cell twice", b'{"add":{"m":["x"]},"remove":{"m":["x"]}}', "m.x", says="twice"),
     post("the same element twice", b'{"add":{"m":["x","x"]}}', "m.x"),
