@@ -8,7 +8,7 @@ from crdt.version_vector import VersionVector
 from node.interface.moments import parse_moment
 from replication.command import Draft
 from replication.errors import Invalid
-from replication.event import OCCURRED_AT_BYTES_MAX, Source, check_source
+from replication.event import Source, check_source
 
 OPERATIONS = ("set", "add", "remove", "delete")
 PROVENANCE = ("occurred_at", "source")
@@ -88,8 +88,6 @@ def parse_provenance(value: dict[str, Any]) -> tuple[str | None, Source | None]:
     occurred_at = value.get("occurred_at")
     if "occurred_at" in value:
         parse_moment(occurred_at, "occurred_at")
-        if len(occurred_at or "") > OCCURRED_AT_BYTES_MAX:
-            raise Invalid("occurred_at", f"has more than {OCCURRED_AT_BYTES_MAX} characters")
     if "source" not in value:
         return occurred_at, None
     source = check_object(value["source"], ("name", "position"), "source.")

@@ -182,7 +182,7 @@ class _Ingestion:
             fields = check_object(read(), KEYS)
             stream = check_stream(fields.get("stream"))
             context, expect = _token(fields, stream, "context"), _token(fields, stream, "expect")
-            draft = parse_draft(fields, stream, expect if context is None else context)
+            draft = parse_draft(fields, stream, context)
             occurred_at, source = parse_provenance(fields)
             expected = {} if expect is None else {stream: (expect,)}
             return Command((draft,), actor=self._actor, expect=expected, occurred_at=occurred_at, source=source)

@@ -40,7 +40,7 @@ async def write_event(request: Request) -> Reply:
     value, body = await request.document()
     fields = check_object(value, (*OPERATIONS, *PROVENANCE))
     conditions = parse_conditions(request)
-    draft = parse_draft(fields, request.name, _context(conditions))
+    draft = parse_draft(fields, request.name, conditions.context)
     return await _write(request, conditions, draft, body, *parse_provenance(fields))
 
 
@@ -50,21 +50,14 @@ async def merge_patch(request: Request) -> Reply:
     if not isinstance(patch, dict):
         raise Invalid("body", "must be an object: a merge-patch onto the registers")
     conditions = parse_conditions(request)
-    return await _write(request, conditions, Draft(request.name, merge=patch, context=_context(conditions)), body)
+    return await _write(request, conditions, Draft(request.name, merge=patch, context=conditions.context), body)
 
 
 async def delete_stream(request: Request) -> Reply:
     """Delete: reset every field that was seen; what was not seen survives."""
     conditions = parse_conditions(request)
-    draft = Draft(request.name, (Delete(),), context=_context(conditions))
+    draft = Draft(request.name, (Delete(),), context=conditions.context)
     return await _write(request, conditions, draft, b"", must_exist=True)
-
-
-def _context(conditions: WriteConditions) -> VersionVector | None:
-    """What the author has seen: what the client says, or the one state that it expects."""
-    if conditions.context is None and conditions.expected is not None and len(conditions.expected) == 1:
-        return conditions.expected[0]
-    return conditions.context
 
 
 async def _write(

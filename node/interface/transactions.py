@@ -24,7 +24,7 @@ async def write_transaction(request: Request) -> Reply:
     value, body = await request.document()
     fields = check_object(value, ("events", "expect", *PROVENANCE))
     expect = _parse_expect(fields.get("expect", {}))
-    drafts = _parse_events(fields.get("events"), expect)
+    drafts = _parse_events(fields.get("events"))
     occurred_at, source = parse_provenance(fields)
     states = {name: (vector,) for name, vector in expect.items()}
     command = Command(
@@ -60,7 +60,7 @@ def _parse_expect(value: Any) -> dict[str, VersionVector]:
     }
 
 
-def _parse_events(value: Any, expect: dict[str, VersionVector]) -> tuple[Draft, ...]:
+def _parse_events(value: Any) -> tuple[Draft, ...]:
     if not isinstance(value, list) or not value:
         raise Invalid("events", "must be a list of at least one event")
     drafts: list[Draft] = []
@@ -68,5 +68,5 @@ def _parse_events(value: Any, expect: dict[str, VersionVector]) -> tuple[Draft, 
         path = f"events[{place}]."
         fields = check_object(item, ("stream", *OPERATIONS), path)
         stream = check_stream(fields.get("stream"), f"{path}stream")
-        drafts.append(parse_draft(fields, stream, expect.get(stream), path))
+        drafts.append(parse_draft(fields, stream, path=path))
     return tuple(drafts)

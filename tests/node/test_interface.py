@@ -401,6 +401,15 @@ async def test_transactions_are_all_or_none(workplace: Path) -> None:
         assert (await served.read("/streams/a"))["registers"] == {"n": 2}
 
 
+async def test_a_transaction_waits_for_all_that_it_expects(workplace: Path) -> None:
+    async with serving(workplace / "eu") as served:
+        held = (await served.write("b", set={"n": 1}))["token"]
+        expect = {"a": format_token("a", {"us.00000001": 1}), "b": held}
+        body = {"events": [{"stream": "b", "set": {"n": 2}}], "expect": expect}
+        told = await served.client.post("/transactions", json=body, headers={"prefer": "wait=0"})
+        assert (told.status_code, list(told.json()["missing"])) == (503, ["us.00000001"])
+
+
 async def test_resolve_answers_many_at_once(workplace: Path) -> None:
     async with serving(workplace / "eu") as served:
         await served.write("a", set={"n": 1})

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from crdt.hybrid_clock import COUNTER_BITS, TIMESTAMP_MAX
 from node.interface.moments import COUNTER_MAX, format_timestamp, parse_moment
 from replication.errors import Invalid
+from replication.event import OCCURRED_AT_BYTES_MAX
 
 TIMESTAMPS = st.integers(0, TIMESTAMP_MAX)
 
@@ -36,6 +37,14 @@ def test_texts_sort_as_timestamps_do(one: int, other: int) -> None:
 )
 def test_a_time_covers_all_that_it_leaves_open(text: str, ms: int, counter: int) -> None:
     assert parse_moment(text, "at") == (ms << COUNTER_BITS) | counter
+
+
+def test_the_longest_time_fits_an_event() -> None:
+    longest = "9999-12-31T22:59:59.123456789-01:00"
+    assert parse_moment(longest, "at") > 0
+    assert len(longest) <= OCCURRED_AT_BYTES_MAX
+    with pytest.raises(Invalid):
+        parse_moment(longest.replace("-01", "0-01"), "at")
 
 
 @pytest.mark.parametrize(
