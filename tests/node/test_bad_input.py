@@ -1,6 +1,7 @@
 """Every clause of what bad input gets: status, problem type, the field it names, and a store that did not change."""
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -446,6 +447,27 @@ async def test_a_body_too_large_is_refused_before_it_ended(workplace: Path, http
                 await stream.send_all(b"10000\r\n" + b"x" * 65_536 + b"\r\n")
             assert b" 413 " in await stream.receive_some(4096)
         assert served.node.replica.vector == {}
+
+
+async def test_a_body_without_end_that_nobody_asked_for_ends_its_connection(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.interface.request.DRAIN_S", 60.0)
+    async with serving(workplace / "eu") as served, await raw(served) as stream:
+        await stream.send_all(b"POST /frob HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+
+        async def go_on() -> None:
+            with suppress(trio.BrokenResourceError):
+                while True:
+                    await stream.send_all(b"10000\r\n" + b"x" * 65_536 + b"\r\n")
+
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(go_on)
+                told = await stream.receive_some(4096)
+                nursery.cancel_scope.cancel()
+        assert b" 404 " in told
+        assert b"connection: close" in told.lower()
 
 
 @pytest.mark.parametrize("http", KINDS)

@@ -9,6 +9,7 @@ import httpx
 import pytest
 import trio
 
+from node.limits import EVENT_STREAM_ALIVE_S
 from replication.admission import decode_transaction
 from replication.replica import Arrival
 from replication.tokens import format_token
@@ -162,6 +163,20 @@ async def test_who_follows_has_caught_up_when_all_pages_are_there(
 
         said = await trio.to_thread.run_sync(follow)
         assert said == [0, 1, 2, 3, 4, "caught up"]
+
+
+async def test_who_follows_and_goes_is_forgotten_at_once(workplace: Path) -> None:
+    async with serving(workplace / "eu") as served:
+
+        def follow() -> None:
+            headers = {"accept": "text/event-stream"}
+            with httpx.stream("GET", f"{served.url}/changes", headers=headers, timeout=10, trust_env=False) as answer:
+                next(answer.iter_lines())
+
+        await trio.to_thread.run_sync(follow)
+        with trio.fail_after(EVENT_STREAM_ALIVE_S / 2):
+            while served.node.followers._waiting:
+                await trio.sleep(0.01)
 
 
 @pytest.mark.parametrize("accept", ["text/event-stream", "application/x-ndjson"])

@@ -79,6 +79,7 @@ async def test_representations_of_one_state_have_tags_of_their_own(workplace: Pa
             tags.add(tag)
             again = await served.client.get(path, headers={**headers, "if-none-match": f'"x", W/{tag}'})
             assert (again.status_code, again.content) == (304, b"")
+            assert "content-length" not in again.headers, "it would be that of what is not sent"
             matched = await served.client.post("/streams/t", json={"set": {"n": 1}}, headers={"causal-after": token})
             assert matched.status_code == 201
         assert len(tags) == 5
@@ -461,6 +462,10 @@ async def test_tokens_in_headers_are_read_however_they_may_be_written(
         assert await status("GET", causal_after=f'"{other}",W/"{ahead}"') == 503
         assert await status("POST", if_match=f'"{other}", W/"{token}"') == 412, "a weak tag matches nothing"
         assert await status("POST", if_match=f'"{ahead}", "{token}"') == 201, "of several, none is waited for"
+        latest = (await served.read("/streams/s"))["token"]
+        twice = [("if-match", f'"{latest}"'), ("if-match", f'"{token}"')]
+        again = await served.client.post("/streams/s", json={"set": {"n": 3}}, headers=twice)
+        assert again.status_code == 201, "a header that comes twice is one list"
         monkeypatch.setattr("node.interface.conditions.WAIT_MAX_S", 0)
         assert await status("GET", causal_after=ahead, prefer="wait=60") == 503
 
