@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import trio
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it ships no annotations
@@ -203,6 +204,26 @@ async def test_conditions_and_contexts(workplace: Path) -> None:
         latest = await served.write("t", set={"n": 2})
         both = {"if-match": f'"{latest["token"]}"', "causal-context": seen["token"]}
         assert "context" not in await served.write("t", both, set={"n": 3}), "what it says that it has seen counts"
+
+
+async def test_an_idempotency_key_is_of_one_request_of_one_actor(workplace: Path) -> None:
+    async with serving(workplace / "eu") as served:
+
+        async def ask(method: str = "POST", path: str = "/streams/s", n: int = 1, **headers: str) -> httpx.Response:
+            named = {"idempotency-key": "k", **{k.replace("_", "-"): v for k, v in headers.items()}}
+            return await served.client.request(method, path, json={"set": {"n": n}}, headers=named)
+
+        first = await ask()
+        assert first.status_code == 201
+        assert (await ask()).content == first.content
+        for other in (ask(path="/streams/t"), ask("PATCH"), ask(n=2), ask(idempotency_fingerprint="00" * 16)):
+            told = await other
+            assert (told.status_code, told.json()["type"]) == (422, "urn:atoll:problem:key-reused")
+        for none in ("00", "00" * 15, "zz" * 16, "00" * 17):
+            told = await ask(idempotency_key="other", idempotency_fingerprint=none)
+            assert (told.status_code, told.json()["field"]) == (400, "Idempotency-Fingerprint")
+        assert (await ask(atoll_actor="lisa")).status_code == 201
+        assert served.node.replica.vector == {served.node.replica.origin: 2}
 
 
 async def test_a_writer_is_told_what_it_has_seen_where_its_stream_holds_more(
