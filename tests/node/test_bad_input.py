@@ -257,6 +257,7 @@ CASES = [
     # 410, 412
     written("lost dots", 410, "lost-dots", causal_after=LOST_TOKEN),
     Case("lost dots read", "GET", "/streams/users/4", 410, "lost-dots", headers={"causal-after": LOST_TOKEN}),
+    Case("lost dots in a view", "GET", "/views/users", 410, "lost-dots", headers={"causal-after": LOST_TOKEN}),
     written("another state", 412, "condition-failed", if_match=f'"{EMPTY}"'),
     written("it exists", 412, "condition-failed", if_none_match="*"),
     # 413, 415

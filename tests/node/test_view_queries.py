@@ -48,6 +48,11 @@ async def test_rows_by_key_range_and_text(workplace: Path) -> None:
             "/views/users-by-name?limit=2", headers={"if-none-match": first.headers["etag"]}
         )
         assert again.status_code == 304
+        tags = {
+            (await served.client.get(f"/views/users-by-name?{asked}")).headers["etag"]
+            for asked in ("key=anna", "key=berta", "from=anna", "to=anna", "limit=2", "limit=1")
+        }
+        assert len(tags) == 6, "else a cache would show rows for others"
         status = await served.read("/status")
         assert status["views"]["users-by-name"]["serving"]
         assert status["views"]["users-by-name"]["behind"] == 0
@@ -74,6 +79,32 @@ async def test_what_cannot_be_asked_is_said(workplace: Path, path: str, status: 
         await trio.sleep(0.05)
         answer = await served.client.get(path)
         assert (answer.status_code, answer.json().get("field")) == (status, field), answer.text
+
+
+async def test_what_cannot_be_done_to_a_view_is_said(workplace: Path) -> None:
+    async with serving(workplace) as served:
+        before = await wait_built(served, "users")
+        one = before["serving"]
+        for asked, field in (
+            ({"do": "forget", "build": one}, "do"),
+            ({"build": one}, "do"),
+            ({"do": "drop"}, "build"),
+            ({"do": "drop", "build": True}, "build"),
+            ({"do": "switch", "build": str(one)}, "build"),
+            ({"do": "rebuild", "now": True}, "now"),
+        ):
+            told = await served.client.post("/views/users", json=asked)
+            assert (told.status_code, told.json()["field"]) == (400, field), asked
+        assert await wait_built(served, "users") == before
+
+
+async def test_a_view_is_built_anew_where_nobody_writes(workplace: Path) -> None:
+    async with serving(workplace) as served:
+        await served.write("users/1", set={"userName": "anna"})
+        await wait_built(served, "users")
+        await trio.sleep(0.1)  # views rest
+        assert (await served.client.post("/views/users", json={"do": "rebuild"})).status_code == 200
+        assert [build["entries"] for build in (await wait_built(served, "users"))["builds"]] == [1, 1]
 
 
 async def test_a_search_that_finds_too_much_says_so(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
