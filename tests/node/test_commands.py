@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from node.commands.application import run
+from node.commands.event_file import FileEvent, read_event_file
 from node.commands.history import describe_event
 from node.commands.tables import print_table
 from node.commands.tcp_proxy import parse_delay
@@ -119,6 +120,13 @@ def test_a_line_that_cannot_be_loaded_is_named(fails: Fails, tmp_path: Path, lin
     told = fails("load", str(file), f"--node=eu={NOWHERE}")
     assert "line 3: " in told
     assert said in told
+
+
+def test_a_line_says_when_it_happened(tmp_path: Path) -> None:
+    file = tmp_path / "events.ndjson"
+    file.write_text('\n{"region": "eu", "stream": "s", "set": {"n": 1}, "at": "2020-01-01T00:00:00Z", "note": "x"}\n')
+    body = {"set": {"n": 1}, "occurred_at": "2020-01-01T00:00:00Z"}
+    assert read_event_file(file) == [FileEvent(2, "eu", "s", body)]
 
 
 def test_what_load_cannot_do_is_named(fails: Fails, tmp_path: Path) -> None:
@@ -276,9 +284,34 @@ def test_status_shows_each_link_and_what_both_ends_lack(capsys: pytest.CaptureFi
         with answering(200, json.dumps(status | change).encode()) as url:
             assert run(["status", url]) == 0
             assert f"│ {url} │ eu     │ eu.00000001 │ 7      │ no" in capsys.readouterr().out
-    with answering(200, json.dumps(status | {"forks": [{}]}).encode()) as url:
+    with answering(200, json.dumps(status | {"forks": [{}], "left_out": [{}, {}]}).encode()) as url:
         assert run(["status", url]) == 1
-        capsys.readouterr()
+        assert "heads" not in (shown := capsys.readouterr().out), "of one node there is nothing to compare"
+        assert "│ yes   │ 1     │ 2        │" in shown
+    with answering(200, json.dumps(status).encode()) as url:
+        assert run(["status", url, f"{url}/"]) == 0
+        assert capsys.readouterr().out.endswith("heads are equal\n")
+
+
+def test_history_says_what_each_event_did(capsys: pytest.CaptureFixture[str]) -> None:
+    common = {"timestamp": "T", "region": "eu", "stream": "users/4"}
+    events = [
+        {**common, "actor": "lisa", "set": {"name": "Lisa", "age": 7}, "lost": ["name", "age"]},
+        {**common, "actor": "omar", "add": {"m": ["a", "b"]}, "remove": {"m": ["c"]}},
+        {**common, "actor": "ravi", "delete": True},
+        {**common, "unknown": True},
+    ]
+    said = ['name = "Lisa"; age = 7', "m + a; m + b; m - c", "delete", "(of a newer version)"]
+    with answering(200, json.dumps({"events": events}).encode()) as url:
+        for name, before in (("users/4", ""), ("users/", "users/4: ")):
+            assert run(["history", name, f"--node={url}"]) == 0
+            rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+            actors, lost = ("lisa", "omar", "ravi", "?"), ("name, age", "", "", "")
+            assert rows[3:-1] == [
+                ["T", "eu", actor, before + what, one] for actor, what, one in zip(actors, said, lost, strict=True)
+            ]
+        assert run(["history", "users/4", f"--node={url}", "--json"]) == 0
+        assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == events
 
 
 def test_what_waits_to_be_mended_is_a_row_each(capsys: pytest.CaptureFixture[str]) -> None:

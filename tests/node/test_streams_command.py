@@ -94,3 +94,34 @@ async def test_what_cannot_be_moved_is_refused(workplace: Path) -> None:
         await served.write(PART, set={"moved_from": "users/5"})
         with pytest.raises(CommandFailed, match="was split off 'users/5'"):
             await split(USER, fields=["a"], to=PART, node=served.url)
+
+
+async def test_no_other_value_is_overwritten(workplace: Path) -> None:
+    async with serving(workplace / "eu") as served:
+        await served.write(USER, set={"a": 1, "b": 2})
+        await served.write(PART, set={"a": 1})
+        await split(USER, fields=["a"], to=PART, node=served.url)  # the same value is no other one
+        assert await shown(served, PART) == {"a": 1, "moved_from": USER}
+        await served.write(USER, set={"a": 7})
+        with pytest.raises(CommandFailed, match=f"{USER} holds other values of a"):
+            await join(PART, into=USER, node=served.url)
+        await served.write(USER, set={"a": None})
+        await join(PART, into=USER, node=served.url)
+        await served.write(PART, set={"a": 9})  # after it was given back
+        with pytest.raises(CommandFailed, match=f"{PART} holds other values of a"):
+            await split(USER, fields=["a"], to=PART, node=served.url)
+        assert (await shown(served, USER))["a"] == 1
+        assert (await shown(served, PART))["a"] == 9
+        with pytest.raises(CommandFailed, match="lies below it"):
+            await split(USER, fields=["b"], to=f"{USER}4", node=served.url)
+
+
+async def test_notes_of_two_regions_at_once_are_no_hindrance(workplace: Path) -> None:
+    async with serving(workplace / "eu") as served:
+        first = await served.write(USER, set={"a": 1, "b": 2})
+        await split(USER, fields=["a"], to=PART, node=served.url)
+        noted = (await shown(served, USER))["moved_to"]
+        await served.write(USER, {"causal-context": first["token"]}, set={"moved_to": noted})
+        assert "moved_to" in (await served.read(f"/streams/{USER}?conflicts=true"))["conflicts"]
+        await split(USER, fields=["b"], to=PART, node=served.url)
+        assert await shown(served, PART) == {"a": 1, "b": 2, "moved_from": USER}
