@@ -17,10 +17,7 @@ from contextlib import contextmanager
 import trio
 
 from crdt.version_vector import VersionVector, includes
-from node.limits import (
-    VIEW_PIECES_A_COMMIT,
-    WAIT_DEFAULT_S,
-)
+from node.limits import VIEW_PIECES_A_COMMIT, WAIT_DEFAULT_S
 from node.views.index import Build, Index, is_damage
 from node.views.projection import Projection
 from node.views.view import View, ViewsRefused, check_together
