@@ -99,7 +99,8 @@ class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         str,
         Meta(
             description="The header that says who writes, for the audit trail. A proxy that authenticates sets it,"
-            " and takes it away from what comes in."
+            " and takes it away from what comes in. With `homes`, the same in the whole cluster, and let through"
+            " between nodes."
         ),
     ] = "Atoll-Actor"
     public_url: Annotated[

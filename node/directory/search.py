@@ -26,6 +26,7 @@ from node.limits import (
     SCIM_EXAMINED_MAX,
     SCIM_MEMBERS_MATCHED_MAX,
     SCIM_MEMBERS_SHOWN_MAX,
+    VIEW_KEY_CHARACTERS_MAX,
 )
 from node.views.folding import fold
 from node.views.index import LAST_KEY, last_with
@@ -107,7 +108,7 @@ class Search:
             view = ORDERED.get((kind, name_of(self.tree.attr_path)))
             if view is not None and view not in LISTS.values() and by in (None, name_of(self.tree.attr_path)):
                 prefix = fold(str(self.tree.value))
-                return view, prefix, last_with(prefix)
+                return (view, prefix, last_with(prefix)) if len(prefix) <= VIEW_KEY_CHARACTERS_MAX else None
         return None
 
     async def _page_of_index(self, snapshot: Snapshot, name: str, first: str, last: str) -> SearchPage | None:

@@ -203,7 +203,11 @@ def _note(touch: Touched, body: Body | None) -> None:
             touch.elements.add((operation.field, operation.element))
 
 
+def compared(view: View, key: str) -> str:
+    """A key as it is compared: members are what they are, as sets have them."""
+    return fold(key) if view.folded and not view.members else key
+
+
 def key_of(view: View, key: str) -> str:
     """A key as the index has it."""
-    folded = fold(key) if view.folded else key
-    return folded if view.searched else folded[:VIEW_KEY_CHARACTERS_MAX]
+    return compared(view, key) if view.searched else compared(view, key)[:VIEW_KEY_CHARACTERS_MAX]

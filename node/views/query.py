@@ -4,9 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from node.limits import SEARCH_CHARACTERS_MIN, SEARCH_HITS_MAX
-from node.views.folding import fold
 from node.views.index import LAST_KEY, Build, Index
-from node.views.projection import key_of
+from node.views.projection import compared, key_of
 from node.views.state import state_of
 from node.views.view import Row, View, ViewFailed
 from node.views.views import Views
@@ -32,13 +31,17 @@ def page(
 ) -> tuple[list[Hit], Place | None]:
     """Up to `limit` rows with first <= key <= last, by (key, stream), beyond `after`; and where the next page starts.
 
-    Raises: UnknownView; ViewBuilding.
+    Raises: UnknownView; ViewBuilding; Invalid, where the view is searched, and has no order.
     """
     with views.reading(name) as (view, build, index):
+        if view.searched:
+            raise Invalid("q", f"is what view {name!r} is asked by: a text that its keys hold")
         until = LAST_KEY if last is None else key_of(view, last)
         entries = index.between(build, key_of(view, first), until, after, limit + 1)
     shown, following = _cut(snapshot, entries, limit)
-    return list(resolve(view, snapshot, shown)), following
+    low, high = compared(view, first), None if last is None else compared(view, last)
+    hits = [(compared(view, hit.row.key), hit) for hit in resolve(view, snapshot, shown)]
+    return [hit for key, hit in hits if low <= key and (high is None or key <= high)], following
 
 
 def search(
@@ -50,12 +53,15 @@ def search(
     """
     with views.reading(name) as (view, build, index):
         if not view.searched:
-            raise Invalid("q", f"view {name!r} is looked up by key, or from and to")
-        found = holding(index, build, check_text(text))
+            raise Invalid("q", f"is not what view {name!r} is asked by: look it up by key, or from and to")
+        wanted = compared(view, text)
+        if len(wanted) < SEARCH_CHARACTERS_MIN:
+            raise Invalid("q", f"has fewer than {SEARCH_CHARACTERS_MIN} characters")
+        found = holding(index, build, wanted)
     entries = [entry for entry in sorted(found) if entry > after]
     shown, following = _cut(snapshot, entries, limit)
     hits = resolve(view, snapshot, shown)
-    return [hit for hit in hits if fold(text) in key_of(view, hit.row.key)], following
+    return [hit for hit in hits if wanted in compared(view, hit.row.key)], following
 
 
 def _cut(snapshot: Snapshot, entries: list[Place], limit: int) -> tuple[list[Place], Place | None]:
@@ -64,16 +70,8 @@ def _cut(snapshot: Snapshot, entries: list[Place], limit: int) -> tuple[list[Pla
     return entries[:count], entries[count - 1] if len(entries) > count else None
 
 
-def check_text(text: str) -> str:
-    """The text folded, if it is long enough to search for. Raises: Invalid."""
-    folded = fold(text)
-    if len(folded) < SEARCH_CHARACTERS_MIN:
-        raise Invalid("q", f"has fewer than {SEARCH_CHARACTERS_MIN} characters")
-    return folded
-
-
 def holding(index: Index, build: Build, text: str) -> list[Place]:
-    """The entries whose key holds a folded text. Raises: TooLarge, where they are too many."""
+    """The entries whose key holds a text, as keys are compared. Raises: TooLarge, where they are too many."""
     entries = index.search(build, text, SEARCH_HITS_MAX + 1)
     if len(entries) > SEARCH_HITS_MAX:
         raise TooLarge(f"more than {SEARCH_HITS_MAX} entries hold this text; search for a longer one")

@@ -57,8 +57,8 @@ class View:
     """A definition. Change `version` with whatever changes what `rows` gives.
 
     Shape: `streams` is the prefix whose streams it is of; `rows` is pure, and gives columns of `columns` alone.
-    `members` names a set instead: each member is a key. `folded`: keys are found however they are written.
-    `searched`: keys are found by what stands anywhere in them, and not by range.
+    `members` names a set instead: each member is a key, as it is written. `folded`: the keys of rows are found
+    however they are written. `searched`: they are found by what stands anywhere in them, and not by range.
     """
 
     name: str
@@ -81,6 +81,8 @@ class View:
             raise ViewsRefused(f"view {self.name!r}: {self.streams!r} is not a prefix, which ends with '/'")
         if (self.rows is None) != bool(self.members):
             raise ViewsRefused(f"view {self.name!r}: it has either rows or members")
+        if self.members and self.searched:
+            raise ViewsRefused(f"view {self.name!r}: members are found whole, not by what stands in them")
         for column in self.columns:
             if not COLUMN.fullmatch(column):
                 raise ViewsRefused(f"view {self.name!r}: {column!r} is not a column's name")

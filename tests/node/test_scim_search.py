@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from node.directory.aside import aside
-from tests.scim import ENTERPRISE, SCIM, Directory, check_views
+from node.limits import VIEW_KEY_CHARACTERS_MAX
+from tests.scim import ENTERPRISE, SCIM, USER, Directory, check_views
 from tests.serving import serving
 
 
@@ -80,6 +81,18 @@ async def test_filters(workplace: Path) -> None:
         assert await directory.names(f'id eq "{anna["id"]}"', "Groups") == []
         everything = await directory.ask("GET", "/", filter='displayName sw "gui"')
         assert [one["displayName"] for one in everything["Resources"]] == ["Guides"]
+
+
+async def test_names_that_differ_late_are_told_apart(workplace: Path) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        alike = "x" * VIEW_KEY_CHARACTERS_MAX
+        await served.write("users/one", set={"userName": f"{alike}1"})  # which claims nothing: only a view knows it
+        await directory.user(f"{alike}2")
+        for taken in (f"{alike}1", f"{alike}2"):
+            assert (await directory.ask("POST", "/Users", {"schemas": [USER], "userName": taken}, 409))["scimType"]
+        for asked, expected in ((f"{alike}2", [f"{alike}2"]), (alike, [f"{alike}1", f"{alike}2"]), (f"{alike}3", [])):
+            assert sorted(await directory.names(f'userName sw "{asked}"')) == expected, "its end counts too"
 
 
 @pytest.mark.parametrize(

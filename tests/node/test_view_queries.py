@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import trio
 
+from node.limits import VIEW_KEY_CHARACTERS_MAX
 from node.views.views import Views
 from tests.scim import check_views
 from tests.serving import Served, serving
@@ -61,6 +62,23 @@ async def test_rows_by_key_range_and_text(workplace: Path) -> None:
         await check_views(served)
 
 
+async def test_keys_that_differ_late_are_told_apart(workplace: Path) -> None:
+    async with serving(workplace) as served:
+        alike = "x" * VIEW_KEY_CHARACTERS_MAX
+        for number in range(3):
+            await served.write(f"users/{number}", set={"userName": f"{alike}{number}"})
+
+        async def found(**asked: str) -> list[str]:
+            answer = await served.client.get("/views/users-by-name", params=asked)
+            return [row["stream"] for row in answer.json()["rows"]]
+
+        assert await found(key=f"{alike}1") == ["users/1"]
+        assert await found(key=alike) == []
+        assert await found(**{"from": f"{alike}1"}) == ["users/1", "users/2"]
+        assert await found(**{"from": alike, "to": f"{alike}1"}) == ["users/0", "users/1"]
+        assert await found(**{"from": f"{alike}0", "to": f"{alike}0~"}) == ["users/0"]
+
+
 @pytest.mark.parametrize(
     ("path", "status", "field"),
     [
@@ -69,6 +87,8 @@ async def test_rows_by_key_range_and_text(workplace: Path) -> None:
         ("/views/users?key=a&q=b", 400, "key"),
         ("/views/users?q=abc", 400, "q"),
         ("/views/users-search?q=ab", 400, "q"),
+        ("/views/users-search?key=anna", 400, "q"),
+        ("/views/users-search", 400, "q"),
         ("/views/users?cursor=x", 400, "cursor"),
         ("/views/users?limit=0", 400, "limit"),
         ("/views/users?what=1", 400, "what"),
@@ -170,6 +190,37 @@ PEOPLE = """
 
     VIEWS = [View(name="people", version={version}, streams="users/", rows=rows, columns=("initial",))]
 """
+
+
+NOTES = """
+    from node.views.view import Row, View
+
+    def texts(state):
+        yield Row(state.text("text"))
+
+    VIEWS = [
+        View(name="tagged", version=1, streams="notes/", members="tags"),
+        View(name="exactly", version=1, streams="notes/", rows=texts, searched=True, folded=False),
+    ]
+"""
+
+
+async def test_members_and_what_is_not_folded_are_found_as_they_are_written(
+    workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "atoll_test_notes.py").write_text(textwrap.dedent(NOTES))
+    async with serving(workplace, views=["atoll_test_notes"]) as served:
+        await served.write("notes/1", set={"text": "A Red Sky"})
+        for text, found in (("Red", 1), ("red", 0), ("A Red Sky", 1)):
+            assert len((await served.read(f"/views/exactly?q={text}"))["rows"]) == found, text
+        await served.write("notes/1", add={"tags": ["Red", "ﬁne"]})
+        await served.write("notes/2", add={"tags": ["red"]})
+        for tag, stream in (("Red", "notes/1"), ("red", "notes/2"), ("ﬁne", "notes/1")):
+            shown = await served.read(f"/views/tagged?key={tag}")
+            assert shown["rows"] == [{"key": tag, "stream": stream, "columns": {}}]
+        assert (await served.read("/views/tagged?key=RED"))["rows"] == []
+        await check_views(served)
 
 
 async def test_a_view_of_the_operator_s_own_is_added_changed_and_rolled_back(

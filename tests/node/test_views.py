@@ -56,6 +56,7 @@ def nothing(state: State) -> list[Row]:
         ({"streams": "users"}, "ends with"),
         ({"rows": None}, "either rows or members"),
         ({"members": "m"}, "either rows or members"),
+        ({"rows": None, "members": "m", "searched": True}, "found whole"),
         ({"columns": ("no column",)}, "not a column's name"),
     ],
 )
