@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from node.bench import directory as identity
-from node.bench import embedded, exchange, followers, http, idle, streams
+from node.bench import embedded, exchange, followers, http, idle, memory, streams
 from node.bench.figure import Figure, dump, show
 from node.bench.peers import measure, rates_beside
 from node.bench.peers.rates import Rates
@@ -67,6 +67,8 @@ def bench(
     figures: list[Figure] = []
     compiler = platform.python_compiler()
     print(f"Python {platform.python_version()} ({compiler}), {os.cpu_count()} processors", file=sys.stderr)
+    for size in memory.SIZES:
+        print(f"a step at random through {size >> 10:,} KiB: {memory.step_ns(size):.0f} ns", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="atoll-bench-", dir=data or Path.cwd()) as directory:
         beside = _measure_peers(Path(directory)) if peers else {}
         for name in chosen:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import trio
 
-from node.bench import directory, embedded, exchange, five_rows, followers, http, idle, loader, streams
+from node.bench import directory, embedded, exchange, five_rows, followers, http, idle, loader, memory, streams
 from node.bench.figure import Figure, dump
 from node.bench.floor import recording
 from node.bench.loader import Load, Loaded
@@ -36,6 +36,14 @@ def test_a_ratio_says_how_close_a_figure_comes_to_its_floor() -> None:
     assert Figure("a", 4.0, "ms").ratio is None
     shown = json.loads(dump([Figure("a", 1.0, "ms", 2.0, {"p": 3.0})]))
     assert shown == {"a": {"value": 1.0, "unit": "ms", "floor": 2.0, "ratio": 2.0, "peers": {"p": 3.0}}}
+
+
+def test_a_walk_through_memory_comes_by_every_line_of_it() -> None:
+    places, here, steps = memory.ring(8_192), 0, 0
+    while steps == 0 or here != 0:
+        here, steps = places[here], steps + 1
+    assert steps == 8_192 / memory.LINE_BYTES
+    assert memory.step_ns(8_192) > 0
 
 
 def test_a_figure_stands_beside_what_peers_do_of_the_same_and_how() -> None:
