@@ -7,16 +7,18 @@ from typing import Any
 
 from crdt.answer import Answer
 from crdt.event import Event
+from crdt.hybrid_clock import COUNTER_BITS
 from crdt.operations import JSON, Add, Delete, Operation, Remove, Set
 from crdt.reference import resolve
 from crdt.version_vector import VersionVector
 from replication.admission import Transaction, decode_transaction
 from replication.command import Command, Draft, Written
 from replication.errors import UnknownStream
-from replication.event import meaning
-from replication.event_codec import decode_body, decode_header
+from replication.event import Encoded, Header, digest, genesis, meaning
+from replication.event_codec import decode_body, decode_header, encode_header
 from replication.exchange import claims, lacking
 from replication.messages import Digest
+from replication.packing import pack
 from replication.queries import missing, resolve_stream
 from replication.replica import Applied, Arrival, Replica
 from replication.stream_name import is_prefix
@@ -36,6 +38,17 @@ def operations(
     made += [Add(field, element) for field, elements in (add or {}).items() for element in elements]
     made += [Remove(field, element) for field, elements in (remove or {}).items() for element in elements]
     return (*made, Delete()) if delete else tuple(made)
+
+
+LATER = "later.00000001"
+
+
+def later_event(stream: str, cluster: str = "test") -> Encoded:
+    """An event of an operation that this version does not know, the first of its origin."""
+    body = pack([b"s" * 16, None, [[5, "hits", 1]], "tomorrow", None, None, None])
+    stamp = (NOW - 1000) << COUNTER_BITS
+    previous = genesis(cluster, LATER)
+    return Encoded(encode_header(Header(1, 0, LATER, 1, stream, stamp, {}, previous, digest(body), 0, 1, ())), body)
 
 
 class Node:

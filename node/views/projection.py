@@ -103,12 +103,13 @@ class Projection:
     ) -> None:
         """Have a set's members be entries, as far as these events may have changed it."""
         elements = {element for name, element in touch.elements if name == view.members}
-        if touch.deleted:
+        shown = None if row is None or row.opaque else row
+        if touch.deleted or shown is None:
             elements |= self._index.led_to(build, stream)
         added: Entries = []
         gone: Entries = []
         for element in elements:
-            found = row is not None and not row.opaque and contains(snapshot, row, view.members, element)
+            found = shown is not None and contains(snapshot, shown, view.members, element)
             (added if found else gone).append((element, stream))
         self._index.remove(build, gone)
         self._index.put(build, added)

@@ -10,18 +10,15 @@ import httpx
 import pytest
 import trio
 
-from crdt.hybrid_clock import COUNTER_BITS
 from node.interface.problems import PREFIX
 from node.limits import BODY_BYTES_MAX
 from replication.admission import decode_transaction
 from replication.errors import FIELD_SHOWN_MAX
-from replication.event import Encoded, Header, digest, genesis
-from replication.event_codec import encode_header
 from replication.limits import REQUEST_KEPT_MS
 from replication.packing import pack
 from replication.replica import Arrival
 from replication.tokens import format_token
-from tests.helpers import NOW, check_store
+from tests.helpers import check_store, later_event
 from tests.http1 import KINDS
 from tests.serving import Served, serving
 
@@ -344,20 +341,10 @@ CASES = [
 ]
 
 
-def future_event() -> Encoded:
-    """An event of an operation that this version does not know."""
-    body = pack([b"s" * 16, None, [[5, "hits", 1]], "tomorrow", None, None, None])
-    previous = genesis("atoll", STRANGER)
-    stamp = (NOW - 1000) << COUNTER_BITS
-    return Encoded(
-        encode_header(Header(1, 0, STRANGER, 1, "future", stamp, {}, previous, digest(body), 0, 1, ())), body
-    )
-
-
 async def prepared(served: Served) -> None:
     """Something to be wrong about."""
     await served.write("users/4", set={"name": "Lisa"}, add={"mail": ["a"]})
-    await served.node.submit([Arrival([decode_transaction((future_event(),))])])
+    await served.node.submit([Arrival([decode_transaction((later_event("future", "atoll"),))])])
 
 
 def check_problem(response: httpx.Response, case: Case) -> None:

@@ -19,12 +19,14 @@ from node.directory.builtin_views import BUILTIN
 from node.views.check import differences
 from node.views.folding import fold
 from node.views.index import DIRECTORY, FILE, Index
+from node.views.query import BEGINNING, page
 from node.views.view import Row, State, View, ViewsRefused, check_together
 from node.views.views import ViewBuilding, ViewBusy, Views
 from replication.command import Command, Draft
 from replication.errors import StoreRefused
-from replication.limits import SET_INLINE_MAX
-from tests.helpers import Node, operations
+from replication.limits import PURGE_ROWS_MAX, SET_INLINE_MAX
+from replication.queries import live_members
+from tests.helpers import Node, later_event, operations
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -254,6 +256,33 @@ def test_a_part_that_is_given_to_another_stream_shows_no_more_where_it_was(
         one.node.write("users/2/part", set={"moved_from": "users/1"})
         one.finish()
         assert index.streams_at(build, "guide", 9) == ["users/2/part"]
+
+
+@pytest.mark.parametrize("stream", ["users/1", "users/1/part", "groups/1"])
+def test_a_stream_that_a_later_version_wrote_to_shows_nowhere(
+    following: Callable[..., Following], stream: str
+) -> None:
+    one = following()
+    one.node.write("users/1", set={"moved_to": {"users/1/part": ["t*"]}})
+    one.node.write("users/1/part", set={"title": "Guide", "moved_from": "users/1"})
+    one.node.write("groups/1", add={"members": ["m"]})
+    one.finish()
+
+    def found() -> set[str]:
+        """What is found, whatever the index may still hold."""
+        with one.node.replica.read() as snapshot:
+            hits = [hit for name, key in (("titles", "guide"), ("everybody", "m"))
+                    for hit in page(one.views, snapshot, name, key, key, BEGINNING, 9)[0]]  # fmt: skip
+        return {hit.stream for hit in hits}
+
+    assert found() == {"users/1", "users/1/part", "groups/1"}
+    one.node.apply([(later_event(stream),)])
+    gone = {"users/1", "users/1/part"} if stream == "users/1/part" else {stream}
+    for _ in range(2):
+        assert found() == {"users/1", "users/1/part", "groups/1"} - gone
+        one.check()
+        for view in ("titles", "everybody"):
+            one.views.rebuild(view)
 
 
 def test_a_rebuild_is_beside_the_old_and_can_be_rolled_back(following: Callable[..., Following]) -> None:
@@ -504,6 +533,19 @@ def test_a_view_that_fails_on_a_stream_goes_on_with_the_others(
     assert why in caplog.text
 
 
+def test_failures_are_logged_so_often_and_counted_always(
+    following: Callable[..., Following], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.views.projection.VIEW_FAILURES_LOGGED", 2)
+    one = following(views=(View(name="broken", version=1, streams="users/", rows=broken(lambda: 1 / 0)),))
+    for number in range(5):
+        one.node.write("users/bad", set={"n": number})
+        one.finish()
+    [(_, build)] = one.views.builds()
+    assert build.failures == 6, "in the scan, and for each of its events"
+    assert caplog.text.count("failed on") == 2
+
+
 def test_a_set_larger_than_a_piece_is_scanned_in_pieces(
     following: Callable[..., Following], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -513,12 +555,55 @@ def test_a_set_larger_than_a_piece_is_scanned_in_pieces(
     one.node.write("groups/big", add={"members": [f"m{number}" for number in range(SET_INLINE_MAX + 500)]})
     one.node.write("groups/small", add={"members": ["m1"]})
     one.finish()
-    one.views.rebuild("everybody")
+    build = one.views.rebuild("everybody")
     pieces = 0
     while one.views.step():
         pieces += 1
         one.node.write("groups/big", remove={"members": [f"m{pieces}"]}) if pieces < 10 else None
     assert pieces > 15
+    assert build.streams == 2
+
+
+def test_sets_that_are_large_together_are_scanned_in_pieces(
+    following: Callable[..., Following], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.views.projection.VIEW_MEMBERS_A_PIECE", 10)
+    one = following()
+    for number in range(8):
+        one.node.write(f"groups/{number}", add={"members": list("abcde")})
+    one.finish()
+    build, pieces = one.views.rebuild("everybody"), 0
+    while build.scanning is not None:
+        one.views.step()
+        pieces += 1
+    assert pieces >= 4
+
+
+def test_a_scan_goes_on_where_the_set_that_it_stood_in_is_gone(
+    following: Callable[..., Following], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.views.projection.VIEW_MEMBERS_A_PIECE", 10)
+    one = following()
+    one.node.write("groups/1", add={"members": [f"m{number}" for number in range(30)]})
+    one.node.write("groups/2", add={"members": ["m"]})
+    one.node.write("users/1", set={"title": "Guide"})
+    one.views.step()
+    assert {build.scanning and build.scanning[0] for _, build in one.views.builds()} == {"groups/1"}
+    one.node.write("groups/1", delete=True)
+    one.check()
+
+
+def test_what_a_delete_left_to_be_purged_is_no_member(following: Callable[..., Following]) -> None:
+    one = following()
+    for _ in range(2):
+        one.node.write("groups/1", add={"members": [f"m{number}" for number in range(3 * PURGE_ROWS_MAX)]})
+        one.node.write("groups/1", delete=True)
+    one.node.write("groups/1", add={"members": ["m7"]})
+    with one.node.replica.read() as snapshot:
+        row = snapshot.stream("groups/1")
+        assert row is not None
+        assert not all(live for _, live in live_members(snapshot, row, "members")), "else this tests nothing"
+    one.check()
 
 
 def verified(directory: Path) -> tuple[int, str]:
