@@ -87,9 +87,9 @@ async def check_views(served: Served) -> None:
             assert differences(views._index, build, view, snapshot) == []
 
 
-async def begin(directory: Directory, made: Any) -> DirectoryStorage:
+async def begin(directory: Directory, made: Any, context: str | None = None) -> DirectoryStorage:
     """A request that has read a user, and not written yet."""
-    storage = DirectoryStorage(directory.served.node, Asking("somebody"))
+    storage = DirectoryStorage(directory.served.node, Asking("somebody", context=context))
     await storage.get(USERS, made["id"])
     return storage
 

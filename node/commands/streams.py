@@ -12,6 +12,7 @@ from urllib.parse import quote
 from cyclopts import App, Parameter
 
 from node.commands.asking import NODE, Asked, asking
+from node.directory.names import CLAIMS, GROUPS, MEMBERS
 from node.errors import CommandFailed
 from node.views.state import MOVED_FROM, MOVED_TO
 from replication.errors import Invalid
@@ -45,6 +46,8 @@ async def split(
         moving = _select(source, fields)
         if not moving.registers and not moving.sets:
             raise CommandFailed(f"{stream} has no field that {', '.join(fields)} names")
+        if stream.startswith(CLAIMS) or (stream.startswith(GROUPS) and MEMBERS in moving.sets):
+            raise CommandFailed(f"{stream}: a group's members and the holders of a claim stay where they are")
         if target.registers.get(MOVED_FROM) not in (None, stream):
             raise CommandFailed(f"{to} was split off {target.registers[MOVED_FROM]!r}")
         if MOVED_FROM not in target.registers or MOVED_TO in target.registers:  # else what was written since wins

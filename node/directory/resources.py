@@ -18,7 +18,7 @@ from node.directory.names import DELETED, GROUPS, MEMBERS, USERS, is_resource, m
 from node.directory.schema import GROUP, USER, provider
 from node.limits import SCIM_GROUPS_SHOWN_MAX, SCIM_MEMBERS_SHOWN_MAX
 from node.views.query import BEGINNING, page
-from node.views.state import MOVED_FROM, parts_of, state_of
+from node.views.state import MOVED_FROM, MOVED_TO, parts_of, state_of, state_of_row
 from node.views.view import State
 from node.views.views import Views
 from replication.errors import Invalid
@@ -109,7 +109,9 @@ def living(snapshot: Snapshot, stream: str) -> Mapping[str, JSON] | None:
     row = snapshot.stream(stream)
     if row is None or row.opaque or not row.exists:
         return None
-    registers = row.values
+    registers: Mapping[str, JSON] = row.values
+    if MOVED_TO in registers:
+        registers = state_of_row(snapshot, stream, row).registers
     return None if registers.get(DELETED) or MOVED_FROM in registers else registers
 
 

@@ -37,7 +37,7 @@ from node.directory.search import Search
 from node.limits import CLAIM_TRIES, MEMBERS_AT_ONCE, WAIT_DEFAULT_S
 from node.service import Node
 from node.views.query import BEGINNING, page
-from node.views.state import moved_to, state_of
+from node.views.state import moved_to, parts_of, state_of
 from node.views.view import State
 from node.views.views import ViewBuilding
 from replication.command import Command, Draft, Written
@@ -384,6 +384,8 @@ class DirectoryStorage(AsyncScimStorage):
                 continue
             if row is not None:
                 states.setdefault(stream, (row.vector,))
+                for part, name in parts_of(snapshot, stream, row.values):
+                    states.setdefault(name, (part.vector,))
             value = given.get(attribute)
             before = now.text(attribute) if now is not None else ""
             taken = isinstance(value, str) and not has(now, attribute, value)

@@ -9,6 +9,7 @@ import trio
 import trio.testing
 
 from crdt.operations import Set
+from node.commands.streams import split
 from node.directory import storage
 from node.directory.aside import aside
 from node.directory.service import DirectoryService
@@ -33,6 +34,19 @@ async def test_a_member_that_comes_later_shows_and_one_that_went_does_not(workpl
         assert "members" not in await directory.ask("GET", path)
         await directory.ask("GET", "/Users/later", expect=404)
         await check_views(served)
+
+
+async def test_a_member_shows_whatever_was_split_off_it(workplace: Path) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        anna = (await directory.user("anna", displayName="Anna"))["id"]
+        group = (await directory.group("Guides", anna))["id"]
+        await split(f"users/{anna}", fields=["d*"], to=f"users/{anna}/shown", node=served.url)
+        [member] = (await directory.ask("GET", f"/Groups/{group}"))["members"]
+        assert (member["value"], member["display"]) == (anna, "Anna")
+        await directory.ask("DELETE", f"/Users/{anna}", expect=204)
+        await split(f"users/{anna}", fields=["deleted"], to=f"users/{anna}/gone", node=served.url)
+        assert "members" not in await directory.ask("GET", f"/Groups/{group}")
 
 
 async def test_a_group_of_groups(workplace: Path) -> None:

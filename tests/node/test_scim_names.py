@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import trio
 
+from node.commands.streams import split
+from node.directory.claims import claims_on
 from node.directory.names import claim_stream
 from replication.limits import REQUEST_KEPT_MS
 from tests.scim import PATCH, SCIM, USER, USERS, Directory, begin, check_views, user_model
@@ -136,6 +138,23 @@ async def test_two_renames_at_once_leave_one_claim_that_counts(workplace: Path) 
         await directory.ask("POST", "/Users", {"schemas": [USER], "userName": "cara"}, 409)
         for free in ("anna", "berta"):
             await directory.user(free)
+
+
+async def test_a_name_that_was_split_off_its_user_is_claimed_as_any(workplace: Path) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        made = await directory.user("zoe")
+        first = made["meta"]["version"].removeprefix('W/"').removesuffix('"')
+        await directory.patch(f"/Users/{made['id']}", {"op": "replace", "path": "userName", "value": "anna"})
+        stream = f"users/{made['id']}"
+        await split(stream, fields=["userName"], to=f"{stream}/name", node=served.url)
+        early, late = await begin(directory, made), await begin(directory, made, context=first)
+        async with trio.open_nursery() as nursery:  # both in one turn, the second as if the first had not been
+            nursery.start_soon(early.update, USERS, user_model(made, userName="berta"))
+            nursery.start_soon(late.update, USERS, user_model(made, userName="anna"))
+        name = (await directory.ask("GET", f"/Users/{made['id']}"))["userName"]
+        with served.node.replica.read() as snapshot:
+            assert [claim.stream for claim in claims_on(snapshot, "userName", name).counting] == [stream]
 
 
 async def test_a_claim_goes_with_its_name_and_stays_while_it_is_had(workplace: Path) -> None:

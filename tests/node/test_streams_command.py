@@ -79,12 +79,22 @@ async def test_what_cannot_be_moved_is_refused(workplace: Path) -> None:
         first = await served.write(USER, set={"a": 1})
         await served.write(USER, set={"a": 2})
         await served.write(USER, {"causal-context": first["token"]}, set={"a": 3})
+        await served.write("groups/1", set={"displayName": "Guides"}, add={"members": ["4"]})
+        await served.write("claims/userName/1", add={"holders": [USER]})
         for refused, why in (
             (
                 split(USER, fields=["a"], to=PART, node=served.url),
                 f"{USER} has conflicts in a: write these fields first",
             ),
             (split("users/5", fields=["a"], to="users/5/mail", node=served.url), "users/5 has no field that a names"),
+            (
+                split("groups/1", fields=["*"], to="groups/1/part", node=served.url),
+                "groups/1: a group's members and the holders of a claim stay where they are",
+            ),
+            (
+                split("claims/userName/1", fields=["holders"], to="claims/userName/1/part", node=served.url),
+                "claims/userName/1: a group's members and the holders of a claim stay where they are",
+            ),
             (join("users/5/mail", into="users/5", node=served.url), "users/5/mail was not split off users/5"),
         ):
             with pytest.raises(CommandFailed) as failed:
