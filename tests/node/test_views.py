@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
 from crdt.operations import JSON
+from crdt.version_vector import includes
 from node.directory.builtin_views import BUILTIN
 from node.views.check import differences
 from node.views.folding import fold
@@ -311,6 +314,48 @@ def test_a_rebuild_is_beside_the_old_and_can_be_rolled_back(following: Callable[
     one.views.drop("titles", new)
     one.restart()
     assert [build.number for _, build in one.views.builds() if build.view == "titles"] == [old]
+
+
+def test_a_build_that_shows_less_than_what_serves_does_not_take_over(following: Callable[..., Following]) -> None:
+    one = following(views=(TITLES,))
+    [(_, first)] = one.views.builds()
+    with pytest.raises(ViewBusy, match="nothing serves"):
+        one.views.drop("titles", first.number)
+    one.finish()
+    new = one.views.rebuild("titles")
+    one.node.write("users/1", set={"title": "Guide"})
+    one.views.step()
+    assert new.scanning is None
+    assert not includes(new.vector, one.node.replica.vector)
+    with pytest.raises(ViewBusy, match="has not caught up"):
+        one.views.switch("titles", new.number)
+    one.finish()
+    one.views.switch("titles", new.number)
+
+
+def test_views_are_behind_until_they_are_scanned_and_serve(following: Callable[..., Following]) -> None:
+    one = following(views=(TITLES,))
+    one.node.write("users/1", set={"title": "Guide"})
+    [(_, first)] = one.views.builds()
+    states = []
+    while one.views.are_behind(1_000):
+        states.append((first.scanning is None, first.serving))
+        one.views.step()
+    assert states[0] == (False, False)
+    assert states[-1] == (True, False)
+    assert first.serving
+
+
+async def test_who_waits_for_a_view_has_it_go_ahead(following: Callable[..., Following]) -> None:
+    one = following(views=(TITLES,))
+    one.finish()
+    wanted = one.node.write("users/1", set={"title": "Guide"}).events[0].dot
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one.views.wait_for, "titles", {wanted.origin: wanted.seq}, 5.0)
+            await trio.testing.wait_all_tasks_blocked()
+            assert await one.views.stand_back(60.0)
+            one.finish()
 
 
 def test_a_new_version_is_built_beside_the_old_one_s_and_takes_over_where_the_old_is_gone(
