@@ -376,7 +376,7 @@ DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLIT
 def is_damage(error: sqlite3.DatabaseError) -> bool:
     """Whether the file is not what was written, rather than that the disk is full or busy."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
-    return code == sqlite3.SQLITE_READONLY_DBMOVED or code & 0xFF in DAMAGE
+    return code & 0xFF in DAMAGE
 
 
 def _format_of(connection: _Connection) -> int:

@@ -88,6 +88,10 @@ def titles(state: State) -> Iterator[Row]:
         yield Row(state.text("title"), {"title": state.text("title").upper()})
 
 
+def words(state: State) -> list[Row]:
+    return [Row(word) for word in state.text("title").split()]
+
+
 def broken(how: Callable[[], Any]) -> Callable[[State], Iterator[Row]]:
     """A function that fails on one stream."""
 
@@ -101,7 +105,8 @@ TITLES = View(name="titles", version=1, streams="users/", rows=titles, columns=(
 EVERYBODY = View(name="everybody", version=1, streams="groups/", members="members", folded=False)
 SEARCHED = View(name="searched", version=1, streams="users/", rows=titles, columns=("title",), searched=True)
 ADMINS = View(name="admins", version=1, streams="groups/", members="admins", folded=False)
-ALL = (TITLES, EVERYBODY, ADMINS, SEARCHED)
+WORDS = View(name="words", version=1, streams="users/", rows=words)
+ALL = (TITLES, EVERYBODY, ADMINS, SEARCHED, WORDS)
 
 
 class Following:
@@ -288,6 +293,13 @@ def test_a_stream_that_a_later_version_wrote_to_shows_nowhere(
             one.views.rebuild(view)
 
 
+def test_of_a_stream_s_rows_those_that_stay_are_left_alone(following: Callable[..., Following]) -> None:
+    one = following(views=(WORDS,))
+    for title in ("tour guide", "guide of tours", "guide", "pilot guide"):
+        one.node.write("users/1", set={"title": title})
+        one.check()
+
+
 def test_a_rebuild_is_beside_the_old_and_can_be_rolled_back(following: Callable[..., Following]) -> None:
     one = following()
     one.node.write("users/1", set={"title": "Guide"})
@@ -314,6 +326,23 @@ def test_a_rebuild_is_beside_the_old_and_can_be_rolled_back(following: Callable[
     one.views.drop("titles", new)
     one.restart()
     assert [build.number for _, build in one.views.builds() if build.view == "titles"] == [old]
+
+
+def test_of_a_build_that_is_dropped_nothing_is_left(following: Callable[..., Following]) -> None:
+    one = following()
+    one.node.write("users/1", set={"title": "Guide"})
+    one.finish()
+
+    def tables() -> set[str]:
+        return {name for (name,) in one.views._index._connection.ask("SELECT name FROM sqlite_master")}
+
+    before = tables()
+    for view in ALL:
+        build = one.views.rebuild(view.name)
+        one.finish()
+        assert tables() > before
+        one.views.drop(view.name, build.number)
+        assert tables() == before
 
 
 def test_a_build_that_shows_less_than_what_serves_does_not_take_over(following: Callable[..., Following]) -> None:
@@ -369,11 +398,13 @@ def test_a_new_version_is_built_beside_the_old_one_s_and_takes_over_where_the_ol
     assert one.views.rebuild("titles").version == 2
     one.finish()
     assert one.views.serving("titles")[1].version == 1
-    one.definitions = (two, EVERYBODY, ADMINS, SEARCHED)
+    one.definitions = (two, *ALL[1:])
     one.restart()
     one.finish()
     assert one.views.serving("titles")[1].version == 2, "nobody can follow with the old one any more"
     [old] = [build.number for _, build in one.views.builds() if build.view == "titles" and not build.serving]
+    with pytest.raises(ViewBusy, match="version 1 of view 'titles' is not loaded"):
+        one.views.switch("titles", old)
     one.views.drop("titles", old)
 
 
