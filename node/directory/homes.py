@@ -71,7 +71,7 @@ async def write_at_home(
     Shape: `named` is an idempotency key and the request's fingerprint; asked again under it, it is written once.
     Raises: HomeOutOfReach; Moved; RequestMismatch; ConflictException.
     """
-    events = [{"stream": draft.stream, **spell(draft.operations)} for draft in drafts]
+    events = [{"stream": draft.stream, **spell(draft.operations), **_seen(draft)} for draft in drafts]
     states = {name: format_token(name, vector) for name, vector in expect.items()}
     body = json.dumps({"events": events, "expect": states}).encode()
     headers = {"content-type": "application/json", node.configuration.actor_header.lower(): actor}
@@ -88,6 +88,10 @@ async def write_at_home(
     if status != 201:
         raise HomeOutOfReach(f"region {home}, which gives this name, refused it: {answer.detail or status}")
     await _wait(node, home, [event.token for event in answer.events], seconds)
+
+
+def _seen(draft: Draft) -> dict[str, str]:
+    return {} if draft.context is None else {"context": format_token(draft.stream, draft.context)}
 
 
 async def _ask(node: Node, home: str, headers: Mapping[str, str], body: bytes) -> tuple[int, _Answer]:

@@ -326,14 +326,8 @@ class DirectoryStorage(AsyncScimStorage):
         states: Mapping[str, tuple[VersionVector, ...]],
         absent: tuple[str, ...],
     ) -> bool:
-        """Have the region that gives a name write it; whether it did, and not, because others have moved its claims.
-
-        A resource that was read is to be there as it was read: its home knows no other context.
-        """
+        """Have the region that gives a name write it; whether it did, or others have moved its claims instead."""
         expect = {name: vector for name, (vector,) in states.items()} | {name: {} for name in absent}
-        for draft in drafts:
-            if draft.context is not None:
-                expect.setdefault(draft.stream, draft.context)
         with refusals():
             try:
                 await write_at_home(
@@ -407,10 +401,9 @@ class DirectoryStorage(AsyncScimStorage):
     ) -> Draft:
         claims = claims_on(snapshot, attribute, value)
         holders = [claim.stream for claim in claims.counting] + self._without_claim(snapshot, attribute, value)
-        for holder in holders:
-            if holder != stream:
-                identity = holder.partition("/")[2]
-                raise UniquenessException(detail=f"{attribute} {value[:200]!r} is taken, by the user {identity!r}")
+        if holders:
+            identity = holders[0].partition("/")[2]
+            raise UniquenessException(detail=f"{attribute} {value[:200]!r} is taken, by the user {identity!r}")
         states[claims.stream] = (claims.vector,)
         for other in claims.overtaken:  # what does not count now must not count when this is written
             row = snapshot.stream(other)

@@ -9,6 +9,7 @@ from node.interface.moments import parse_moment
 from replication.command import Draft
 from replication.errors import Invalid
 from replication.event import Source, check_source
+from replication.tokens import parse_scoped
 
 OPERATIONS = ("set", "add", "remove", "delete")
 PROVENANCE = ("occurred_at", "source")
@@ -36,6 +37,14 @@ def parse_draft(value: dict[str, Any], stream: str, context: VersionVector | Non
         return Draft(stream, tuple(_operations(value)), context=context)
     except Invalid as error:
         raise Invalid(path + error.field if error.field else path.rstrip("."), error.detail) from None
+
+
+def parse_state(value: dict[str, Any], key: str, stream: str, path: str = "") -> VersionVector | None:
+    """The state of a stream that a key names by its token; None where there is no such key.
+
+    Raises: Invalid, naming the key, below `path`.
+    """
+    return parse_scoped(value[key], stream, path + key) if key in value else None
 
 
 def _operations(value: dict[str, Any]) -> Iterator[Operation]:

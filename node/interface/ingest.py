@@ -19,10 +19,9 @@ from typing import Any, NoReturn
 import msgpack  # type: ignore[import-untyped]  # it ships no annotations, and there are no stubs
 import trio
 
-from crdt.version_vector import VersionVector
 from node.interface.conditions import wait_causal
 from node.interface.content import JSON_TYPE, MSGPACK_TYPE, NDJSON_TYPE, check_depth, distinct, dump_json, parse
-from node.interface.drafts import OPERATIONS, PROVENANCE, check_object, parse_draft, parse_provenance
+from node.interface.drafts import OPERATIONS, PROVENANCE, check_object, parse_draft, parse_provenance, parse_state
 from node.interface.problems import Problem, problem_of
 from node.interface.reply import SendPart, Stream
 from node.interface.request import ClientGone, Request
@@ -39,7 +38,6 @@ from replication.command import Command, Written
 from replication.errors import Invalid, Refused
 from replication.replica import Outcome
 from replication.stream_name import check_stream
-from replication.tokens import parse_scoped
 
 KEYS = ("stream", *OPERATIONS, "context", "expect", *PROVENANCE)
 OF_ONE_WRITE = {
@@ -181,7 +179,7 @@ class _Ingestion:
         try:
             fields = check_object(read(), KEYS)
             stream = check_stream(fields.get("stream"))
-            context, expect = _token(fields, stream, "context"), _token(fields, stream, "expect")
+            context, expect = (parse_state(fields, key, stream) for key in ("context", "expect"))
             draft = parse_draft(fields, stream, context)
             occurred_at, source = parse_provenance(fields)
             expected = {} if expect is None else {stream: (expect,)}
@@ -213,10 +211,6 @@ class _Ingestion:
             if ended:
                 return
             await self._news.wait()
-
-
-def _token(fields: dict[str, Any], stream: str, name: str) -> VersionVector | None:
-    return parse_scoped(fields[name], stream, name) if name in fields else None
 
 
 async def _lines(request: Request) -> Parts:

@@ -74,6 +74,7 @@ OPERATIONS: dict[str, Schema] = {
     "remove": {**ELEMENTS, "description": "Elements to remove from sets"},
     "delete": {"const": True, "description": "Reset every field that was seen; stands alone"},
 }
+SEEN: Schema = {**TOKEN, "description": "What the author had seen of the stream"}
 DOES_SOMETHING: Schema = {
     "oneOf": [{"required": ["delete"]}, {"anyOf": [{"required": [one]} for one in ("set", "add", "remove")]}]
 }
@@ -90,13 +91,17 @@ BODIES: dict[str, Schema] = {
     "merge-patch": {"type": "object", "description": "RFC 7396, onto the registers", "minProperties": 1},
     "transaction": _object(
         {"expect": {**_map(TOKEN), "description": "Streams or prefixes that are exactly there"}, **PROVENANCE},
-        events={"type": "array", "minItems": 1, "items": {**_object(OPERATIONS, stream=NAME), **DOES_SOMETHING}},
+        events={
+            "type": "array",
+            "minItems": 1,
+            "items": {**_object({**OPERATIONS, "context": SEEN}, stream=NAME), **DOES_SOMETHING},
+        },
     ),
     "line": {
         **_object(
             {
                 **OPERATIONS,
-                "context": {**TOKEN, "description": "What the author had seen of the stream"},
+                "context": SEEN,
                 "expect": {**TOKEN, "description": "The stream is exactly there, else this line is refused"},
                 **PROVENANCE,
             },

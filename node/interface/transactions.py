@@ -1,11 +1,11 @@
 """Transactions: several streams at once, all or none, under conditions on any streams and prefixes of this region."""
 
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 from crdt.version_vector import VersionVector, join
 from node.interface.conditions import wait_causal, wait_seconds
-from node.interface.drafts import OPERATIONS, PROVENANCE, check_object, parse_draft, parse_provenance
+from node.interface.drafts import OPERATIONS, PROVENANCE, check_object, parse_draft, parse_provenance, parse_state
 from node.interface.moments import format_timestamp
 from node.interface.reply import Reply
 from node.interface.request import Request
@@ -20,7 +20,7 @@ async def write_transaction(request: Request) -> Reply:
     """Write events on several streams, all or none; replicated and applied as one."""
     for header in ("if-match", "if-none-match", "causal-context"):
         if request.headers.get(header) is not None:
-            raise Invalid(header.title(), "is for a single stream; a transaction states its conditions in `expect`")
+            raise Invalid(header.title(), "is for a single stream; see `expect`, and the `context` of each event")
     value, body = await request.document()
     fields = check_object(value, ("events", "expect", *PROVENANCE))
     expect = _parse_expect(fields.get("expect", {}))
@@ -35,7 +35,8 @@ async def write_transaction(request: Request) -> Reply:
         occurred_at=occurred_at,
         source=source,
     )
-    written = await perform(request, command, len(body), partial(_wait, request, expect))
+    seen = [draft.context for draft in drafts if draft.context is not None]
+    written = await perform(request, command, len(body), partial(_wait, request, (*expect.values(), *seen)))
     shown = {
         "timestamp": format_timestamp(written.timestamp),
         "events": [describe(event) for event in written.events],
@@ -43,12 +44,9 @@ async def write_transaction(request: Request) -> Reply:
     return Reply(shown, 201, {"location": f"/dots/{written.events[0].dot}"})
 
 
-async def _wait(request: Request, expect: dict[str, VersionVector]) -> None:
+async def _wait(request: Request, states: tuple[VersionVector, ...]) -> None:
     await wait_causal(request)
-    wanted: VersionVector = {}
-    for vector in expect.values():
-        wanted = join(wanted, vector)
-    await request.node.wait_for(wanted, wait_seconds(request))
+    await request.node.wait_for(reduce(join, states, {}), wait_seconds(request))
 
 
 def _parse_expect(value: Any) -> dict[str, VersionVector]:
@@ -66,7 +64,7 @@ def _parse_events(value: Any) -> tuple[Draft, ...]:
     drafts: list[Draft] = []
     for place, item in enumerate(value):
         path = f"events[{place}]."
-        fields = check_object(item, ("stream", *OPERATIONS), path)
+        fields = check_object(item, ("stream", *OPERATIONS, "context"), path)
         stream = check_stream(fields.get("stream"), f"{path}stream")
-        drafts.append(parse_draft(fields, stream, path=path))
+        drafts.append(parse_draft(fields, stream, parse_state(fields, "context", stream, path), path))
     return tuple(drafts)

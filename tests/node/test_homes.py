@@ -12,6 +12,7 @@ import trio
 
 from node.service import Node
 from node.transport import HttpTransport
+from replication.queries import existing_row
 from simulations.world.fidelity import Asked, DirectDoor
 from tests.gossiping import Link, World, same, until, write
 from tests.scim import PATCH, USER
@@ -142,6 +143,22 @@ async def test_a_resource_that_has_changed_at_home_is_read_again_first(world: Wo
         assert "has changed in its home region eu" in refused[0]["detail"]
         await ask(us, "PATCH", f"/Users/{made['id']}", rename("berta"), 204)
         assert await named(us, "berta") == [made["id"]]
+
+
+async def test_a_home_is_told_what_the_author_had_seen(world: World) -> None:
+    async with regions(world) as (eu, us):
+        made = await ask(us, "POST", "/Users", user("anna") | {"title": "Guide"})
+        path, seen = f"/Users/{made['id']}", made["meta"]["version"][3:-1]
+        await write(us, f"users/{made['id']}", set={"title": "Tour guide"})
+        changed = user("berta") | {"title": "Pilot"}
+        await ask(us, "PUT", path, changed, 200, causal_context=seen)
+        for node in (eu, us):
+            with node.replica.read() as snapshot:
+                row = existing_row(snapshot, f"users/{made['id']}")
+            assert [write.value for write in row.registers["title"]] == ["Pilot", "Tour guide"], (
+                "what it lost to shows"
+            )
+            assert [write.value for write in row.registers["userName"]] == ["berta"]
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,23 @@
 """Names: given once in a region, whoever asks at the same time, and however often."""
 
 import json
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
+from scim2_models import UniquenessException
 
+from crdt.operations import Set
 from node.commands.streams import split
 from node.directory.claims import claims_on
 from node.directory.names import claim_stream
+from replication.command import Command, Draft
 from replication.limits import REQUEST_KEPT_MS
 from tests.scim import PATCH, SCIM, USER, USERS, Directory, begin, check_views, user_model
-from tests.serving import serving
+from tests.serving import Served, serving
 
 
 async def test_a_name_is_given_once(workplace: Path) -> None:
@@ -140,21 +146,60 @@ async def test_two_renames_at_once_leave_one_claim_that_counts(workplace: Path) 
             await directory.user(free)
 
 
-async def test_a_name_that_was_split_off_its_user_is_claimed_as_any(workplace: Path) -> None:
+async def first_and_then(
+    served: Served, first: Callable[[], Awaitable[Any]], then: Callable[[], Awaitable[Any]]
+) -> None:
+    """Two writes, the second of which reads the store as it was before the first."""
+    submit, submitted = served.node.submit, trio.Event()
+
+    async def noting(*asked: Any) -> Any:
+        submitted.set()
+        return await submit(*asked)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(served.node, "submit", noting)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(first)
+            with trio.fail_after(5):
+                await submitted.wait()
+            await then()
+
+
+@pytest.mark.parametrize("is_split", [False, True])
+async def test_a_name_that_is_left_and_taken_again_at_once_is_claimed(workplace: Path, is_split: bool) -> None:
     async with serving(workplace) as served:
         directory = Directory(served)
         made = await directory.user("zoe")
-        first = made["meta"]["version"].removeprefix('W/"').removesuffix('"')
+        stream, seen = f"users/{made['id']}", made["meta"]["version"][3:-1]
         await directory.patch(f"/Users/{made['id']}", {"op": "replace", "path": "userName", "value": "anna"})
-        stream = f"users/{made['id']}"
-        await split(stream, fields=["userName"], to=f"{stream}/name", node=served.url)
-        early, late = await begin(directory, made), await begin(directory, made, context=first)
-        async with trio.open_nursery() as nursery:  # both in one turn, the second as if the first had not been
-            nursery.start_soon(early.update, USERS, user_model(made, userName="berta"))
-            nursery.start_soon(late.update, USERS, user_model(made, userName="anna"))
-        name = (await directory.ask("GET", f"/Users/{made['id']}"))["userName"]
+        if is_split:
+            await split(stream, fields=["userName"], to=f"{stream}/name", node=served.url)
+        early, late = await begin(directory, made), await begin(directory, made, context=seen)
+        await first_and_then(
+            served,
+            partial(early.update, USERS, user_model(made, userName="berta")),
+            partial(late.update, USERS, user_model(made, userName="anna")),
+        )
+        assert (await directory.ask("GET", f"/Users/{made['id']}"))["userName"] == "anna"
         with served.node.replica.read() as snapshot:
-            assert [claim.stream for claim in claims_on(snapshot, "userName", name).counting] == [stream]
+            assert [claim.stream for claim in claims_on(snapshot, "userName", "anna").counting] == [stream]
+
+
+async def test_a_claim_that_counts_again_meanwhile_is_not_overtaken(workplace: Path) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        first, second = await directory.user("anna"), await directory.user("berta")
+        await served.write(
+            f"users/{first['id']}", set={"userName": "cara"}
+        )  # its claim on anna stays, and counts no more
+        again = Command((Draft(f"users/{first['id']}", (Set("userName", "anna"),)),))
+        late = await begin(directory, second)
+
+        async def refused() -> None:
+            with pytest.raises(UniquenessException):
+                await late.update(USERS, user_model(second, userName="anna"))
+
+        await first_and_then(served, lambda: served.node.submit([again], 99), refused)
 
 
 async def test_a_claim_goes_with_its_name_and_stays_while_it_is_had(workplace: Path) -> None:

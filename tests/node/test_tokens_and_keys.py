@@ -84,13 +84,31 @@ async def test_a_writer_is_told_what_it_has_seen_where_its_stream_holds_more(
         assert lost["dot"] == str(other)
 
 
-async def test_a_transaction_waits_for_all_that_it_expects(workplace: Path) -> None:
+async def test_a_transaction_waits_for_all_that_it_expects_or_has_seen(workplace: Path) -> None:
     async with serving(workplace / "eu") as served:
         held = (await served.write("b", set={"n": 1}))["token"]
-        expect = {"a": format_token("a", {"us.00000001": 1}), "b": held}
-        body = {"events": [{"stream": "b", "set": {"n": 2}}], "expect": expect}
-        told = await served.client.post("/transactions", json=body, headers={"prefer": "wait=0"})
-        assert (told.status_code, list(told.json()["missing"])) == (503, ["us.00000001"])
+        ahead = format_token("a", {"us.00000001": 1})
+        event = {"stream": "b", "set": {"n": 2}}
+        for body in (
+            {"events": [event], "expect": {"a": ahead, "b": held}},
+            {"events": [event, {"stream": "a", "set": {"n": 2}, "context": ahead}]},
+        ):
+            told = await served.client.post("/transactions", json=body, headers={"prefer": "wait=0"})
+            assert (told.status_code, list(told.json()["missing"])) == (503, ["us.00000001"])
+
+
+async def test_an_event_of_a_transaction_supersedes_what_its_author_had_seen(workplace: Path) -> None:
+    async with serving(workplace / "eu") as served:
+        seen = (await served.write("a", set={"n": 1}))["token"]
+        unseen = await served.write("a", set={"n": 2})
+        events = [{"stream": "a", "set": {"n": 3}, "context": seen}, {"stream": "b", "set": {"n": 3}}]
+        assert (await served.client.post("/transactions", json={"events": events})).status_code == 201
+        answer = await served.read("/streams/a?conflicts=true")
+        assert answer["registers"] == {"n": 3}
+        assert [lost["dot"] for lost in answer["conflicts"]["n"]] == [unseen["dot"]]
+        events[1]["context"] = seen
+        told = await served.client.post("/transactions", json={"events": events})
+        assert (told.status_code, told.json()["field"]) == (400, "events[1].context"), "it is another stream's"
 
 
 async def test_waiting_for_what_is_on_its_way(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

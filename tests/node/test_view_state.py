@@ -41,7 +41,7 @@ def test_what_was_split_off_is_shown_and_what_ties_it_is_not(split: Node) -> Non
     ("field", "part"), [("title", NEAR), ("titles", FAR), ("mail", NEAR), ("mails", NEAR), ("locale", FAR)]
 )
 def test_a_field_is_where_the_first_pattern_says(field: str, part: str) -> None:
-    moved = {"moved_to": {NEAR: ["title", "mail*"], FAR: ["*"]}}
+    moved: dict[str, JSON] = {"moved_to": {NEAR: ["title", "mail*"], FAR: ["*"]}}
     assert moved_to(moved, field) == part
     assert moved_to({"moved_to": {NEAR: ["title"]}}, "titles") is None
 
