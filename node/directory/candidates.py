@@ -7,7 +7,7 @@ that. A conjunction is narrowed by its best term, a disjunction only where every
 |-------------------------------------------------|------------------------------------------|
 | eq on id, userName, externalId, emails, members | one key                                  |
 | eq on a group's displayName                     | one key                                  |
-| sw on userName, emails, a group's displayName   | a range of keys                          |
+| sw on these, but for id and members             | a range of keys                          |
 | co, sw, ew on names, userName, emails           | the text index, from three characters on |
 """
 
@@ -124,7 +124,7 @@ def _plan_comparison(kind: str, node: Comparison) -> Plan | None:
         view = _EXACT.get((kind, name))
         return None if view is None else (Key(view, value),)
     view = _EXACT.get((kind, name))
-    if node.op == CompareOperator.sw and view is not None and not view.endswith("external-id"):
+    if node.op == CompareOperator.sw and view is not None:
         return (Prefix(view, value),)
     if node.op in (CompareOperator.co, CompareOperator.sw, CompareOperator.ew) and kind == USER and name in _SEARCHED:
         return (Text("users-search", value),) if len(fold(value)) >= SEARCH_CHARACTERS_MIN else None

@@ -18,7 +18,7 @@ from node.directory.candidates import Id, Key, Prefix, Source, Text, members_nam
 from node.directory.claims import USER_NAME, ranked
 from node.directory.names import MEMBERS
 from node.directory.refusals import search_error_of
-from node.directory.resources import PREFIXES, Found, keeps, read, read_groups, stream_of, to_model
+from node.directory.resources import Found, keeps, read, read_groups, stream_of, to_model
 from node.directory.schema import GROUP, USER
 from node.limits import (
     MEMBERS_AT_ONCE,
@@ -216,8 +216,7 @@ class Search:
         if not matches:
             return None
         value = self.request.sort_value(model)
-        text = "" if value is None else value.isoformat() if hasattr(value, "isoformat") else str(value)
-        return (value is None, text, str(model.id)), found
+        return (value is None, "" if value is None else str(value), str(model.id)), found
 
     async def _matches(self, found: Found, model: Resource[Any]) -> bool:
         """Whether the filter matches. Raises: TooManyException."""
@@ -276,4 +275,4 @@ class Search:
                     streams = [stream for _, stream in found]
         if source.view == "users-by-name" and isinstance(source, Key) and len(streams) > 1:
             return ranked(snapshot, USER_NAME, source.key, streams)[:1]
-        return [stream for stream in streams if stream.startswith(PREFIXES[kind])]
+        return streams

@@ -153,11 +153,8 @@ class DirectoryStorage(AsyncScimStorage):
         identity = self._new_id()
         stream = stream_of(kind, identity)
         fields = await self._fields(resource, kind)
-        operations = difference(Fields(), fields)
-        if not operations:
-            operations = (Set("externalId", None),)  # a group of nothing at all
         with refusals():
-            draft = Draft(stream, operations)
+            draft = Draft(stream, difference(Fields(), fields))
         try:
             await self._write(stream, kind, [draft], absent=(stream,))
             return await self._shown(kind, identity)

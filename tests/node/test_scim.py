@@ -10,6 +10,8 @@ import pytest
 import trio
 from scim2_models import PreconditionFailedException
 
+from node.commands.streams import split
+from replication.limits import ELEMENT_BYTES_MAX
 from tests.scim import BULK, ENTERPRISE, GROUP, PATCH, SCIM, SEARCH, USER, USERS, Directory, begin, check_views
 from tests.serving import serving
 
@@ -71,12 +73,13 @@ async def test_a_write_is_the_least_event_that_makes_the_difference(workplace: P
 async def test_a_put_undoes_only_what_its_author_had_seen(workplace: Path) -> None:
     async with serving(workplace) as served:
         directory = Directory(served)
-        made = await directory.user("bjensen", title="Guide")
+        made = await directory.user("bjensen", title="Guide", displayName="B")
         path = f"/Users/{made['id']}"
         token = made["meta"]["version"].removeprefix('W/"').rstrip('"')
         await directory.patch(path, {"op": "replace", "path": "nickName", "value": "Babs"})
+        await directory.patch(path, {"op": "replace", "path": "displayName", "value": "Barbara"})
         shown = await directory.ask("PUT", path, {**made, "title": "Pilot"}, headers={"causal-context": token})
-        assert (shown["nickName"], shown["title"]) == ("Babs", "Pilot")
+        assert (shown["nickName"], shown["displayName"], shown["title"]) == ("Babs", "Barbara", "Pilot")
         shown = await directory.ask("PUT", path, {**made, "title": "Captain"})
         assert "nickName" not in shown, "without a context, the author has seen what this node holds"
 
@@ -153,6 +156,26 @@ async def test_when_it_was_last_modified_is_when_its_last_event_was(workplace: P
         assert now["created"] == made["meta"]["created"]
         moments = [datetime.fromisoformat(now[name]) for name in ("created", "lastModified")]
         assert moments[1] - moments[0] == timedelta(seconds=5)
+        stream = f"users/{made['id']}"
+        await split(stream, fields=["title"], to=f"{stream}/work", node=served.url)
+        served.clock.ms += 5_000
+        await directory.patch(f"/Users/{made['id']}", {"op": "replace", "path": "title", "value": "Pilot"})
+        assert "title" not in (await served.read(f"/streams/{stream}"))["registers"], "it is written where it is now"
+        now = (await directory.ask("GET", f"/Users/{made['id']}"))["meta"]
+        assert datetime.fromisoformat(now["lastModified"]) - moments[1] == timedelta(seconds=5)
+        served.clock.ms += 5_000
+        await directory.patch(f"/Users/{made['id']}", {"op": "replace", "path": "title", "value": "Captain"})
+        assert (await directory.ask("GET", f"/Users/{made['id']}"))["meta"]["version"] != now["version"]
+
+
+async def test_a_note_of_a_part_that_is_none_moves_nothing(workplace: Path) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        made = await directory.user("bjensen")
+        stream = f"users/{made['id']}"
+        await served.write(stream, set={"moved_to": {f"{stream}/work": ["title"]}})
+        await directory.patch(f"/Users/{made['id']}", {"op": "replace", "path": "title", "value": "Guide"})
+        assert (await directory.ask("GET", f"/Users/{made['id']}"))["title"] == "Guide"
 
 
 async def test_groups_show_in_a_user_s_tag_and_not_in_its_token(workplace: Path) -> None:
@@ -169,7 +192,35 @@ async def test_groups_show_in_a_user_s_tag_and_not_in_its_token(workplace: Path)
         assert plain["meta"]["version"] == made["meta"]["version"]
         replace = {"op": "replace", "path": "title", "value": "Guide"}
         await directory.patch(f"/Users/{made['id']}", replace, headers={"if-match": read["meta"]["version"]})
+        before = (await directory.ask("GET", f"/Users/{made['id']}"))["meta"]["version"]
+        rename = {"op": "replace", "path": "displayName", "value": "Guides"}
+        await directory.patch(f"/Groups/{group['id']}", rename)
+        assert (await directory.ask("GET", f"/Users/{made['id']}"))["meta"]["version"] != before
         await check_views(served)
+
+
+async def test_a_value_too_long_for_an_element_is_kept_whole(workplace: Path) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        emails = [{"value": "a@example.com", "display": "é" * (ELEMENT_BYTES_MAX - 200), "type": "work"}]
+        made = await directory.user("bjensen", emails=emails)
+        assert (await directory.ask("GET", f"/Users/{made['id']}"))["emails"] == made["emails"]
+        assert made["emails"][0].items() >= emails[0].items()
+        await directory.patch(f"/Users/{made['id']}", {"op": "remove", "path": "emails"})
+        assert "emails" not in await directory.ask("GET", f"/Users/{made['id']}")
+
+
+@pytest.mark.parametrize("manager", ["26118915", [{"value": "26118915"}], {"value": "26118915"}])
+async def test_a_manager_is_read_however_it_is_sent(workplace: Path, manager: Any) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        made = await directory.user("bjensen", **{ENTERPRISE: {"department": "Tours"}})
+        await directory.patch(
+            f"/Users/{made['id']}", {"op": "replace", "path": f"{ENTERPRISE}:manager", "value": manager}
+        )
+        shown = await directory.ask("GET", f"/Users/{made['id']}")
+        assert shown[ENTERPRISE]["manager"]["value"] == "26118915"
+        assert sorted(shown["schemas"]) == [USER, ENTERPRISE]
 
 
 async def test_a_user_and_a_group_of_one_id_are_told_apart(workplace: Path) -> None:

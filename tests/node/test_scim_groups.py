@@ -42,8 +42,9 @@ async def test_a_member_shows_whatever_was_split_off_it(workplace: Path) -> None
         anna = (await directory.user("anna", displayName="Anna"))["id"]
         group = (await directory.group("Guides", anna))["id"]
         await split(f"users/{anna}", fields=["d*"], to=f"users/{anna}/shown", node=served.url)
+        await served.write(f"groups/{group}", add={"members": [f"{anna}/shown"]})
         [member] = (await directory.ask("GET", f"/Groups/{group}"))["members"]
-        assert (member["value"], member["display"]) == (anna, "Anna")
+        assert (member["value"], member["display"]) == (anna, "Anna"), "and a part is nobody"
         await directory.ask("DELETE", f"/Users/{anna}", expect=204)
         await split(f"users/{anna}", fields=["deleted"], to=f"users/{anna}/gone", node=served.url)
         assert "members" not in await directory.ask("GET", f"/Groups/{group}")
@@ -142,6 +143,29 @@ async def test_members_are_patched_without_reading_the_others(
         for nobody in ({"display": "nobody"}, "nobody", {"value": ""}, {"value": 7}):
             await directory.patch(path, {"op": "add", "path": "members", "value": [nobody]}, expect=400)
         await check_views(served)
+
+
+async def test_a_patch_of_members_does_what_it_says_and_no_more(workplace: Path) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        users = [(await directory.user(name, displayName=name))["id"] for name in ("anna", "berta", "cara")]
+        group = await directory.group("Guides", *users[:2])
+        path = f"/Groups/{group['id']}"
+
+        async def members() -> set[str]:
+            return {one["value"] for one in (await directory.ask("GET", path)).get("members", [])}
+
+        await directory.patch(path, {"op": "replace", "value": {"members": [{"value": users[2]}]}})
+        assert await members() == {users[2]}, "a replacement is of all of them"
+        await directory.patch(path, {"op": "add", "path": "members", "value": {"value": users[0]}})
+        assert await members() == {users[0], users[2]}
+        part = {"op": "remove", "path": f'members[value eq "{users[0]}"].display'}
+        await served.client.patch(f"/scim/v2{path}", json={"schemas": [PATCH], "Operations": [part]})
+        narrowed = {"op": "add", "path": f'members[value eq "{users[0]}"]', "value": {"value": users[1]}}
+        await served.client.patch(f"/scim/v2{path}", json={"schemas": [PATCH], "Operations": [narrowed]})
+        assert users[2] in await members()
+        await directory.patch(path, {"op": "remove", "path": "members"})
+        assert await members() == set()
 
 
 async def test_a_large_group_is_shown_while_others_run(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

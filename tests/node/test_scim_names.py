@@ -16,7 +16,7 @@ from node.directory.claims import claims_on
 from node.directory.names import claim_stream
 from replication.command import Command, Draft
 from replication.limits import REQUEST_KEPT_MS
-from tests.scim import PATCH, SCIM, USER, USERS, Directory, begin, check_views, user_model
+from tests.scim import GROUP, PATCH, SCIM, USER, USERS, Directory, begin, check_views, user_model
 from tests.serving import Served, serving
 
 
@@ -66,6 +66,30 @@ async def test_a_create_that_is_repeated_creates_once(workplace: Path) -> None:
         assert await directory.ask("POST", "/Users", body, 201, headers=key) == first
         await directory.ask("POST", "/Users", {**body, "title": "x"}, 422, headers=key)
         assert len((await directory.ask("GET", "/Users"))["Resources"]) == 1
+
+
+async def test_two_who_use_one_key_create_one_user_each(workplace: Path) -> None:
+    async with serving(workplace) as served:
+        made = set[str]()
+        for actor in ("anna", "berta", "anna"):
+            headers = {**SCIM, "idempotency-key": "k", "atoll-actor": actor}
+            body = json.dumps({"schemas": [USER], "userName": actor})
+            answer = await served.client.post("/scim/v2/Users", content=body, headers=headers)
+            assert answer.status_code == 201, answer.text
+            made.add(answer.json()["id"])
+        assert len(made) == 2
+
+
+async def test_external_ids_are_claimed_by_users_as_they_are_written(workplace: Path) -> None:
+    async with serving(workplace, unique_external_ids=True) as served:
+        directory = Directory(served)
+        await directory.user("anna", externalId="X1")
+        await directory.user("berta", externalId="x1")
+        taken = {"schemas": [USER], "userName": "cara", "externalId": "X1"}
+        assert (await directory.ask("POST", "/Users", taken, 409))["scimType"] == "uniqueness"
+        group = {"schemas": [GROUP], "displayName": "Guides", "externalId": "X1"}
+        await directory.ask("POST", "/Groups", group, 201)
+        assert await directory.names('externalId eq "X1"') == ["anna"]
 
 
 async def test_a_request_that_is_repeated_is_answered_as_before_whoever_has_the_name_by_now(workplace: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from node.directory.aside import aside
 from node.limits import VIEW_KEY_CHARACTERS_MAX
+from node.views.views import Views
 from tests.scim import ENTERPRISE, SCIM, USER, Directory, check_views
 from tests.serving import serving
 
@@ -50,6 +51,8 @@ FILTERS: list[tuple[str, list[str]]] = [
     (f'{ENTERPRISE}:department eq "Tours"', ["berta"]),
     ('meta.created gt "2020-01-01T00:00:00Z"', ["andré", "anna", "berta"]),
     ('displayName sw "Ber"', ["berta"]),
+    ('externalId sw "X"', ["anna"]),
+    ('externalId sw "x"', []),
     ('groups.value eq "nowhere"', []),
 ]  # fmt: skip
 
@@ -133,6 +136,51 @@ async def test_pages_by_index_and_by_cursor_are_the_list(workplace: Path, by: st
         other = "title" if by != "title" else "userName"
         refused = await directory.ask("GET", "/Users", cursor=one["nextCursor"], sortBy=other, expect=400)
         assert refused["scimType"] == "invalidCursor"
+
+
+async def test_an_order_is_of_all_that_match_whatever_they_lack(workplace: Path) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        for name, title in (("ab", "z"), ("aa", ""), ("ac", "y"), ("b", "x")):
+            await directory.user(name, **({"title": title} if title else {}))
+            served.clock.ms += 1_000
+        shown = await directory.ask("GET", "/Users", filter='userName sw "a"', sortBy="title")
+        assert [one["userName"] for one in shown["Resources"]] == ["ac", "ab", "aa"]
+        await directory.group("Guides")
+        await served.write("groups/nameless", set={"externalId": "x"})
+        shown = await directory.ask("GET", "/Groups", sortBy="displayName")
+        assert [one.get("displayName", one["id"]) for one in shown["Resources"]] == ["Guides", "nameless"]
+        ordered = await directory.ask("GET", "/Users", sortBy="meta.created", sortOrder="descending")
+        assert [one["userName"] for one in ordered["Resources"]] == ["b", "ac", "aa", "ab"]
+
+
+async def test_a_page_by_index_shows_only_what_matches_by_now(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        made = await directory.user("anna")
+        assert await directory.names('userName sw "an"') == ["anna"]
+        monkeypatch.setattr(Views, "step", lambda self: False)
+        monkeypatch.setattr("node.views.views.WAIT_DEFAULT_S", 0.05)
+        await served.write(f"users/{made['id']}", set={"userName": "berta"})
+        shown = await directory.ask("GET", "/Users", filter='userName sw "an"')
+        assert shown.get("Resources", []) == []
+        monkeypatch.undo()
+        served.node.wake()
+
+
+async def test_a_page_lists_so_many_members(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.directory.search.SCIM_MEMBERS_SHOWN_MAX", 5)
+    async with serving(workplace) as served:
+        directory = Directory(served)
+        users = [(await directory.user(f"u{number}"))["id"] for number in range(3)]
+        for name in ("Guides", "Pilots"):
+            await directory.group(name, *users)
+        refused = await directory.ask("GET", "/Groups", expect=400)
+        assert refused["scimType"] == "tooMany"
+        assert len((await directory.ask("GET", "/Groups", count="1"))["Resources"]) == 1
+        assert len((await directory.ask("GET", "/Groups", excludedAttributes="members"))["Resources"]) == 2
 
 
 async def test_a_filter_that_no_index_serves_is_answered_within_a_bound(
