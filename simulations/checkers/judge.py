@@ -205,16 +205,23 @@ class Judge:
 
     def check_forks(self, named: Mapping[str, Collection[tuple[str, int]]]) -> None:
         """Two neighbours who hold different events under one dot must both say so (I7)."""
+        for region, what in self.unnamed_forks(named):
+            self.say("forks", region, f"does not name the fork of {what}")
+
+    def unnamed_forks(self, named: Mapping[str, Collection[tuple[str, int]]]) -> list[tuple[str, str]]:
+        """The regions that share a fork with a neighbour and do not name it, and which fork that is."""
+        unnamed: list[tuple[str, str]] = []
         for left, right in sorted(map(sorted, self._linked)):
             ours, theirs = self.holdings[left].logs, self.holdings[right].logs
             for origin in ours.keys() & theirs.keys():
                 if any(one.chain != other.chain for one, other in zip(ours[origin], theirs[origin], strict=False)):
                     self._note("a fork was refused")
-                    for region in (left, right):
-                        if origin not in {forked for forked, _ in named[region]}:
-                            self.say(
-                                "forks", region, f"does not name the fork of {origin} between {left} and {right}"
-                            )
+                    unnamed += [
+                        (region, f"{origin} between {left} and {right}")
+                        for region in (left, right)
+                        if origin not in {forked for forked, _ in named[region]}
+                    ]
+        return unnamed
 
     def check_end(self) -> None:
         """Everything has healed, and everybody had time: all hold the same, and all that was acknowledged."""

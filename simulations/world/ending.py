@@ -19,6 +19,8 @@ from simulations.world.network import ConnectionLost
 
 FORK_S = 15.0
 """How long neighbours may take to meet a fork: a back-off, and a few exchanges."""
+FORK_PULLS = 30
+"""How many pulls more, where chance has not brought them together: each is from one of a node's neighbours."""
 AGAIN_S = 0.5
 RESOLVE_STREAMS_MAX = 500
 STREAM = "end"
@@ -29,8 +31,17 @@ class Ending:
     """The end of one run."""
 
     def __init__(
-        self, machines: dict[str, Machine], judge: Judge, sometimes: Counter[str], ask: Asking, *, directory: bool
+        self,
+        machines: dict[str, Machine],
+        judge: Judge,
+        sometimes: Counter[str],
+        ask: Asking,
+        interval_s: float,
+        *,
+        directory: bool,
     ) -> None:
+        """`interval_s` is the mean time between two pulls of a node."""
+        self._interval_s = interval_s
         self._directory = directory
         self._machines = machines
         self._judge = judge
@@ -42,9 +53,10 @@ class Ending:
         documents: dict[str, dict[str, Any]] = {}
         if self._judge.forked:
             await trio.sleep(FORK_S)
-            self._judge.check_forks(
-                {region: list(one.process.node.gossip.forks) for region, one in self._machines.items() if one.process}
-            )
+            with trio.move_on_after(FORK_PULLS * self._interval_s):
+                while self._judge.unnamed_forks(self._named_forks()):  # noqa: ASYNC110  # to look is cheap in virtual time
+                    await trio.sleep(AGAIN_S)
+            self._judge.check_forks(self._named_forks())
         else:
             await self._write_and_read_everywhere()
             self._judge.check_end()
@@ -57,6 +69,9 @@ class Ending:
                 await self._ask_directory(region)
         self._check_nothing_left()
         return documents
+
+    def _named_forks(self) -> dict[str, list[tuple[str, int]]]:
+        return {region: list(one.process.node.gossip.forks) for region, one in self._machines.items() if one.process}
 
     async def _ask_directory(self, region: str) -> None:
         """What a region's directory shows: whole views, whose every name is, and which are contested."""

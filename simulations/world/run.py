@@ -137,7 +137,8 @@ class World:
             return
         with trio.move_on_after(SETTLE_S) as limit:
             directory = any(operation.do in ("scim", "rows") for operation in self.plan.operations)
-            ending = Ending(self.machines, self.judge, self.sometimes, self.ask, directory=directory)
+            interval_s = self.plan.gossip_interval_ms / 1000
+            ending = Ending(self.machines, self.judge, self.sometimes, self.ask, interval_s, directory=directory)
             self.answers = await ending.run()
         if limit.cancelled_caught:
             self.judge.say("liveness", "", "did not answer to the last questions, though everything was well")
