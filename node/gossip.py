@@ -378,8 +378,8 @@ class Gossip:
                 transactions = lacking(snapshot, known, peer.byte_limit)
             if not transactions:
                 return
-            received = await self._call(peer, Events(self._digest(), transactions))
-            if isinstance(received.message, Events) or _unmoved(known, peer.digest):
+            await self._call(peer, Events(self._digest(), transactions))
+            if _unmoved(known, peer.digest):
                 return
 
     async def _push_forever(self, peer: Peer) -> None:
