@@ -91,8 +91,11 @@ async def _read(response: httpx.Response) -> bytes:
 
 async def _bytes(response: httpx.Response) -> bytes:
     data = bytearray()
-    async for chunk in response.aiter_raw():
-        data += chunk
-        if len(data) > MESSAGE_BYTES_MAX:
-            raise Unreachable("the peer's answer is larger than a message may be")
+    with trio.CancelScope() as enough:  # from inside: what httpx reads by are generators, which are to end in order
+        async for chunk in response.aiter_raw():
+            data += chunk
+            if len(data) > MESSAGE_BYTES_MAX:
+                enough.cancel()
+    if len(data) > MESSAGE_BYTES_MAX:
+        raise Unreachable("the peer's answer is larger than a message may be")
     return bytes(data)

@@ -15,7 +15,7 @@ from node.interface.status import describe
 from node.limits import MESSAGE_BYTES_LEAST, PULLED_MESSAGES_MAX
 from node.seams import Unreachable
 from node.service import Node
-from node.transport import HttpTransport
+from node.transport import MEDIA_TYPE, HttpTransport
 from replication import messages
 from replication.command import Command, Draft
 from replication.errors import PeerError, StoreFailed
@@ -581,15 +581,24 @@ async def test_an_answer_that_never_ends_is_none(monkeypatch: pytest.MonkeyPatch
         nursery.cancel_scope.cancel()
 
 
-async def test_an_answer_that_is_no_message_is_none() -> None:
+@pytest.mark.parametrize(
+    ("media_type", "said"),
+    [("text/html", "answered 200 and no message"), (MEDIA_TYPE, "is larger than a message may be")],
+)
+async def test_an_answer_that_is_no_message_is_none(
+    media_type: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.transport.MESSAGE_BYTES_MAX", 1)
+
     async def page(stream: trio.SocketStream) -> None:
         await stream.receive_some()
-        await stream.send_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 2\r\n\r\nhi")
+        head = f"HTTP/1.1 200 OK\r\ncontent-type: {media_type}\r\ncontent-length: 2\r\n\r\nhi"
+        await stream.send_all(head.encode())
 
     transport = HttpTransport()
     async with trio.open_nursery() as nursery:
         [listener] = await nursery.start(partial(trio.serve_tcp, host="127.0.0.1"), page, 0)
-        with pytest.raises(Unreachable, match=r"answered 200 and no message"):
+        with pytest.raises(Unreachable, match=said):
             await transport.call(f"http://127.0.0.1:{listener.socket.getsockname()[1]}", b"")
         await transport.aclose()
         nursery.cancel_scope.cancel()

@@ -32,7 +32,7 @@ from replication.queries import (
     stream_log,
 )
 from replication.snapshot import Snapshot
-from tests.helpers import NOW, Node, operations
+from tests.helpers import NOW, Node, later_event, operations
 from tests.replication.test_properties import STREAMS, cluster, converge, live, randoms
 
 Make = Callable[..., Node]
@@ -199,6 +199,42 @@ def test_many_changes_of_one_stream_are_met_in_the_log(node: Make, monkeypatch: 
     with eu.replica.read() as snapshot:
         assert [event.header.seq for event, inside in changes(snapshot, "s", {}) if inside] == [1, 3, 5, 7, 9, 11]
         assert list(changes(snapshot, "none", {eu.replica.origin: 12})) == []
+
+
+def test_changes_of_a_stream_are_not_those_of_what_is_called_alike(
+    node: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eu = node("eu")
+    for stream in ("s", "s2", "s/below", "s", "s2"):
+        eu.write(stream, set={"n": 1})
+    monkeypatch.setattr(queries, "GATHER_ROWS_MAX", 1)
+    with eu.replica.read() as snapshot:
+        for name, seqs in (("s", [1, 4]), ("s/", [3]), ("", [1, 2, 3, 4, 5])):
+            assert [event.header.seq for event, inside in changes(snapshot, name, {}) if inside] == seqs
+
+
+def test_what_a_later_version_wrote_is_listed(node: Make) -> None:
+    eu = node("eu")
+    eu.apply([(later_event("s"),)])
+    with eu.replica.read() as snapshot:
+        assert [name for name, _ in list_streams(snapshot, "", "", 9)[0]] == ["s"]
+
+
+def test_a_page_of_a_set_looks_at_so_many_that_are_gone(node: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("replication.batch.PURGE_ROWS_MAX", 1)  # what a delete left is cleared away slowly
+    eu = node("eu")
+    eu.write("s", add={"m": [f"{number:03}" for number in range(50)]})
+    eu.write("s", delete=True)
+    eu.write("s", add={"m": ["049"]})
+    monkeypatch.setattr(queries, "SCAN_ROWS_MAX", 10)
+    with eu.replica.read() as snapshot:
+        row = existing_row(snapshot, "s")
+        page, following = page_set(snapshot, row, "m", "", 5)
+        assert page == []
+        while following is not None:
+            more, following = page_set(snapshot, row, "m", following, 5)
+            page += more
+        assert page == ["049"]
 
 
 def test_streams_that_never_were(node: Make) -> None:
