@@ -16,7 +16,7 @@ test: ## the tests, on all processors (uv run pytest -n auto)
 	uv run pytest -n auto
 
 coverage: ## the tests of crdt/ and replication/, with branches; fails below the floor
-	uv run coverage run -m pytest -q tests/crdt tests/replication
+	HYPOTHESIS_PROFILE=branches uv run coverage run -m pytest -q tests/crdt tests/replication
 	uv run coverage report --fail-under=97
 
 search: ## the property tests with 2,000 examples each
