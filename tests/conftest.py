@@ -14,9 +14,7 @@ from tests.helpers import Node
 settings.register_profile(
     "default", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
-settings.register_profile(
-    "branches", parent=settings.get_profile("default"), max_examples=20
-)  # to count, not to look
+settings.register_profile("branches", parent=settings.get_profile("default"), max_examples=20)
 settings.register_profile("search", parent=settings.get_profile("default"), max_examples=2_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
