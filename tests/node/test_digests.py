@@ -113,10 +113,10 @@ async def test_a_peer_is_pulled_from_once_at_a_time(world: World, monkeypatch: p
         finally:
             pulls -= asked
 
-    async with world.node("us"), world.node("eu", "us") as eu:
-        monkeypatch.setattr(Link, "call", counted)
+    monkeypatch.setattr(Link, "call", counted)
+    async with world.node("us"), world.node("eu", "us"):
         world.network.hanging.add("http://us")
-        await until(lambda: eu.gossip.peers[0].is_pulled_from)
+        await until(lambda: pulls == 1)
         await trio.sleep(0.3)
         assert most == 1
 
