@@ -14,6 +14,7 @@ from tests.helpers import Node
 settings.register_profile(
     "default", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
+# Which lines and branches are reached shows in few histories; to look at many is for the other runs.
 settings.register_profile("branches", parent=settings.get_profile("default"), max_examples=20)
 settings.register_profile("search", parent=settings.get_profile("default"), max_examples=2_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
