@@ -146,7 +146,7 @@ class Gossip:
             self._count(error.reason, error.detail)
             return self._encode(Refusal(self._digest(), error.reason, error.detail)), False
         forks = await self._hear(received)
-        self._reachable_again(received.sender)
+        self._called_by(received)
         match received.message:
             case Pull(digest, beyond, byte_limit):
                 with self._replica.read() as snapshot:
@@ -193,10 +193,15 @@ class Gossip:
                 elif peer.pulled.is_set():
                     peer.pulled = trio.Event()
 
-    def _reachable_again(self, sender: str) -> None:
-        """A peer that calls can most likely be called: do not wait until its time."""
+    def _called_by(self, received: Received) -> None:
+        """A peer that calls holds what it says, so it is not sent that back; and it can most likely be called: do not
+        wait until its time."""
         for peer in self.peers:
-            if peer.origin == sender and peer.failures:
+            if peer.origin != received.sender:
+                continue
+            if peer.digest is not None and not is_behind(received.digest, peer.digest.heads):  # none of long ago
+                peer.digest = received.digest
+            if peer.failures:
                 peer.retry_at = 0.0
                 peer.heard.set()
 
@@ -204,8 +209,7 @@ class Gossip:
 
     async def _hear(self, received: Received) -> tuple[Fork, ...]:
         """Take in what a message's digest says: vectors, whether this node was rolled back, forks."""
-        message = received.message
-        digest = message if isinstance(message, Digest) else message.digest
+        digest = received.digest
         with self._replica.read() as snapshot:
             forks = find_forks(snapshot, digest)
         for fork in forks:
@@ -290,8 +294,7 @@ class Gossip:
             self._failed(peer, error)
             raise Unreachable(str(error)) from None
         await self._hear(received)
-        message_heard = received.message
-        peer.digest = message_heard if isinstance(message_heard, Digest) else message_heard.digest
+        peer.digest = received.digest
         peer.origin = received.sender
         peer.failures, peer.error, peer.retry_at = 0, None, 0.0
         peer.heard.set()

@@ -47,7 +47,7 @@ def _chain(snapshot: Snapshot, origin: str, seq: int) -> bytes | None:
     return None if row is None else row.chain
 
 
-def is_behind(theirs: Digest, heads: Mapping[str, Head]) -> bool:
+def is_behind(theirs: Digest, heads: Mapping[str, Head | Claim]) -> bool:
     """Whether a peer lacks any event of these heads."""
     return any(origin not in theirs.heads or theirs.heads[origin].seq < head.seq for origin, head in heads.items())
 

@@ -106,6 +106,11 @@ class Received:
     sender: str
     message: Message
 
+    @property
+    def digest(self) -> Digest:
+        """What its sender holds."""
+        return self.message if isinstance(self.message, Digest) else self.message.digest
+
 
 def encode(message: Message, cluster: str, sender: str) -> bytes:
     """A message as bytes."""

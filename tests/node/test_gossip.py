@@ -19,7 +19,7 @@ from node.transport import MEDIA_TYPE, HttpTransport
 from replication import messages
 from replication.command import Command, Draft
 from replication.errors import PeerError, StoreFailed
-from replication.exchange import lacking
+from replication.exchange import claims, lacking
 from replication.messages import Claim, Digest, Events, Pull, Refusal
 from replication.packing import pack
 from replication.replica import Arrival
@@ -46,6 +46,35 @@ async def test_a_commit_is_pushed_once_a_link(world: World) -> None:
         assert [call[2] for call in world.network.calls].count("Events") == 1
 
 
+async def test_what_a_peer_pushes_is_not_sent_back_to_it(world: World) -> None:
+    async with (
+        world.node("us", "eu", gossip_interval_ms=60_000) as us,
+        world.node("eu", "us", gossip_interval_ms=60_000) as eu,
+    ):
+        for node in (eu, us):
+            node.gossip.peers[0].retry_at = 0
+            await node.gossip._pull(node.gossip.peers[0])
+        for number in range(5):
+            await write(eu, "s", set={"n": number})
+            await until(lambda: describe(eu)["peers"][0]["behind"] == 0)
+            assert describe(us)["peers"][0]["ahead"] == describe(us)["peers"][0]["behind"] == 0
+        await trio.sleep(0.1)
+        pushed = [(caller, url) for caller, url, kind in world.network.calls if kind == "Events"]
+        assert pushed == [("http://eu", "http://us")] * 5
+
+
+async def test_a_message_that_comes_late_tells_nothing_of_what_its_sender_holds_now(world: World) -> None:
+    async with world.node("us") as us, world.node("eu", "us", gossip_interval_ms=60_000) as eu:
+        late = messages.encode(Digest(claims(us.replica.mirror.heads), NOW), "atoll", us.replica.origin)
+        await write(us, "s", set={"n": 1})
+        await eu.gossip._pull(eu.gossip.peers[0])
+        assert same(eu, us)
+        known = eu.gossip.peers[0].digest
+        assert known is not None
+        await eu.gossip.answer(late)
+        assert eu.gossip.peers[0].digest == known
+
+
 async def test_an_arrival_that_is_left_out_whole_wakes_nobody(world: World) -> None:
     from tests.replication.test_admission import STRANGER, forged
 
@@ -66,9 +95,8 @@ async def test_a_push_does_not_carry_what_its_sender_knows_of_others_and_a_pull_
         heard = eu.gossip.answer
 
         async def answer(data: bytes) -> tuple[bytes, bool]:
-            message = messages.decode(data, "atoll").message
-            digest = message if isinstance(message, Digest) else message.digest
-            carried[type(message).__name__].add(bool(digest.vectors))
+            received = messages.decode(data, "atoll")
+            carried[type(received.message).__name__].add(bool(received.digest.vectors))
             return await heard(data)
 
         eu.gossip.answer = answer  # type: ignore[method-assign]  # to listen
