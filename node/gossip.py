@@ -1,9 +1,10 @@
 """Gossip: push at commit, pull from a random peer now and then, answer those who call.
 
 A push sends a peer what it is known to lack, one message in flight a peer, so commits in between share the next
-one and each event normally crosses a link once. The jittered pull repairs whatever pushes missed, from one peer at
-a time unless that keeps silent; while batches of it are stored the next is fetched, and the peer that gives does not
-push the same beside it. A peer that does not answer is left alone for a while that doubles, and given less at once.
+one. It says who else is seen to, so that its receiver does not pass it on to them: each event normally reaches each
+region once. The jittered pull repairs whatever pushes missed, from one peer at a time unless that keeps silent; while
+batches of it are stored the next is fetched, and the peer that gives does not push the same beside it. A peer that
+does not answer is left alone for a while that doubles, and given less at once.
 What arrives is committed and wakes the pushes in turn, so a region that is cut off from one peer is reached through
 another.
 """
@@ -37,6 +38,7 @@ from replication.limits import BATCH_OPERATIONS_MAX, MESSAGE_TARGET_BYTES, ORIGI
 from replication.messages import Claim, Digest, Events, Fork, Message, Pull, Received, Refusal
 from replication.origin import region_of
 from replication.replica import Applied, Arrival, Job, NewIncarnation, Outcome, Replica
+from replication.tables import Head
 from replication.withheld import WithheldTransactions
 
 log = logging.getLogger("atoll.gossip")
@@ -50,7 +52,7 @@ class Peer:
 
     Shape: `digest` is the newest it sent; None before the first. Until `pulls_until`, if `pulled` is not set
     before, it is being given the same by a pull. `byte_limit` is what a message to or from it holds at most, as its
-    link allows.
+    link allows. `promises` is what others said that it has or is being sent: by who said so, with when that lapses.
     """
 
     url: str
@@ -64,6 +66,7 @@ class Peer:
     retry_at: float = 0.0
     pulls_until: float = 0.0
     byte_limit: int = MESSAGE_TARGET_BYTES
+    promises: dict[str, tuple[Mapping[str, Claim], float]] = field(default_factory=dict)
     pulled: trio.Event = field(default_factory=trio.Event)
     wake: trio.Event = field(default_factory=trio.Event)
     heard: trio.Event = field(default_factory=trio.Event)
@@ -120,10 +123,19 @@ class Gossip:
 
     def committed(self) -> None:
         """Events were committed: whoever lacks them is due a push."""
-        heads = self._replica.mirror.heads
         for peer in self.peers:
-            if peer.digest is not None and is_behind(peer.digest, heads):
+            if self._is_due(peer):
                 peer.wake.set()
+
+    def _is_due(self, peer: Peer) -> bool:
+        """Whether a peer lacks anything that nobody else said to be sending it."""
+        heads: Mapping[str, Head] = self._replica.mirror.heads
+        if peer.digest is None or not is_behind(peer.digest, heads):
+            return False
+        for promised, lapses in peer.promises.values():
+            if trio.current_time() < lapses:
+                heads = {origin: head for origin, head in heads.items() if not _reaches(promised, origin, head.seq)}
+        return is_behind(peer.digest, heads)
 
     @property
     def is_taking_in(self) -> bool:
@@ -152,9 +164,10 @@ class Gossip:
                 with self._replica.read() as snapshot:
                     limit = min(byte_limit, self._message_bytes)
                     transactions = lacking(snapshot, replace(digest, heads=beyond), limit)
+                    heads = snapshot.heads
                 size = sum(event.size for transaction in transactions for event in transaction)
                 self._is_pulling(received.sender, size >= limit)
-                ours = self._digest(forks, pull=True)
+                ours = self._digest(forks, heads, pull=True, also=self._sees_to(received.sender))
                 return self._encode(Events(ours, transactions) if transactions else ours), True
             case Events(_, transactions):
                 self._being_read += 1
@@ -174,11 +187,21 @@ class Gossip:
         first = applied.left_out[0]
         return Refusal(ours, first.reason, f"{len(applied.left_out)} left out; the first: {first.detail}"[:1024])
 
-    def _digest(self, forks: tuple[Fork, ...] = (), *, pull: bool = False) -> Digest:
-        """What this node holds. What it knows of others goes with pulls and their answers only: a push is small."""
+    def _digest(
+        self,
+        forks: tuple[Fork, ...] = (),
+        heads: Mapping[str, Head] | None = None,
+        *,
+        pull: bool = False,
+        also: tuple[str, ...] = (),
+    ) -> Digest:
+        """What this node holds. What it knows of others goes with pulls and their answers only: a push is small.
+
+        `heads` are those of the snapshot that goes with it: memory learns of a commit a moment later.
+        """
         now_ms = self._clock.now_ms()
-        heads, vectors = claims(self._replica.mirror.heads), self.vectors() if pull else {}
-        return Digest(heads, now_ms, vectors, self.withheld.stated(now_ms), forks[:ORIGINS_MAX])
+        held, vectors = claims(heads or self._replica.mirror.heads), self.vectors() if pull else {}
+        return Digest(held, now_ms, vectors, self.withheld.stated(now_ms), forks[:ORIGINS_MAX], also=also)
 
     def _encode(self, message: Message) -> bytes:
         return messages.encode(message, self._replica.meta.cluster, self._replica.origin)
@@ -215,6 +238,7 @@ class Gossip:
         for fork in forks:
             self._note_fork(fork, received.sender, digest)
         self._learn_vectors(received.sender, digest)
+        self._learn_promises(received.sender, digest)
         own = digest.heads.get(self._replica.origin)
         if own is not None and own.seq > self._replica.vector.get(self._replica.origin, 0):
             before = self._replica.origin
@@ -237,6 +261,16 @@ class Gossip:
             )  # fmt: skip
             self.refusals["fork"] += 1
             self.forks[where] = (fork, sender, chain.hex())
+
+    def _learn_promises(self, sender: str, digest: Digest) -> None:
+        """Whom a sender sees to needs nothing from here, for about as long as pulls take to mend what it misses."""
+        now = trio.current_time()
+        for peer in self.peers:
+            if peer.origin in digest.also:
+                live = {promiser: one for promiser, one in peer.promises.items() if now < one[1]}
+                if len(live) < ORIGINS_MAX or sender in live:
+                    live[sender] = digest.heads, now + self._interval_s
+                peer.promises = live
 
     def _learn_vectors(self, sender: str, digest: Digest) -> None:
         for origin, stated in digest.vectors.items():
@@ -286,7 +320,7 @@ class Gossip:
 
     async def _call(self, peer: Peer, message: Message, sent: Callable[[], None] | None = None) -> Received:
         """One message to a peer; its answer. Raises: Unreachable."""
-        began = trio.current_time()
+        began, known = trio.current_time(), peer.digest
         try:
             data = await self._transport.call(peer.url, self._encode(message), sent)
             received = messages.decode(data, self._replica.meta.cluster)
@@ -294,7 +328,9 @@ class Gossip:
             self._failed(peer, error)
             raise Unreachable(str(error)) from None
         await self._hear(received)
-        peer.digest = received.digest
+        said = None if peer.digest is known else peer.digest  # in another message, meanwhile
+        if said is None or not is_behind(received.digest, said.heads):
+            peer.digest = received.digest
         peer.origin = received.sender
         peer.failures, peer.error, peer.retry_at = 0, None, 0.0
         peer.heard.set()
@@ -373,17 +409,20 @@ class Gossip:
 
     async def _push(self, peer: Peer) -> None:
         """Send the peer what it lacks, message by message, as long as that moves it on."""
-        while peer.digest is not None:
-            known = peer.digest
-            if not is_behind(known, self._replica.mirror.heads):
-                return
+        while (known := peer.digest) is not None and self._is_due(peer):
             with self._replica.read() as snapshot:
                 transactions = lacking(snapshot, known, peer.byte_limit)
+                ours = self._digest(heads=snapshot.heads, also=self._sees_to(peer.origin))
             if not transactions:
                 return
-            await self._call(peer, Events(self._digest(), transactions))
+            await self._call(peer, Events(ours, transactions))
             if _unmoved(known, peer.digest):
                 return
+
+    def _sees_to(self, whom_to_tell: str | None) -> tuple[str, ...]:
+        """The other peers, as far as they answer: what this node holds, they hold or are being sent."""
+        others = [peer for peer in self.peers if peer.origin != whom_to_tell and not peer.failures]
+        return tuple(peer.origin for peer in others if peer.origin is not None)[:ORIGINS_MAX]
 
     async def _push_forever(self, peer: Peer) -> None:
         while True:
@@ -459,6 +498,10 @@ async def _ended_or_silent(peer: Peer, pull: trio.Event) -> None:
         answers = peer.answers
         with trio.move_on_after(SLOW_CALL_S):
             await pull.wait()
+
+
+def _reaches(heads: Mapping[str, Claim], origin: str, seq: int) -> bool:
+    return origin in heads and heads[origin].seq >= seq
 
 
 def _unmoved(before: Digest, after: Digest | None) -> bool:

@@ -22,7 +22,7 @@ from replication.snapshot import Snapshot
 from replication.tables import Head
 
 
-def claims(heads: dict[str, Head]) -> dict[str, Claim]:
+def claims(heads: Mapping[str, Head]) -> dict[str, Claim]:
     """Heads as a digest states them."""
     return {origin: Claim(head.seq, head.chain) for origin, head in heads.items()}
 

@@ -3,14 +3,15 @@
     envelope: [oldest protocol, newest protocol, cluster, sender's origin, compression, content hash, content]
     content:  [PULL, digest, beyond, bytes] | [DIGEST, digest] | [EVENTS, digest, transactions]
               | [REFUSAL, digest, reason, detail]
-    digest:   [heads, feature level, wall clock ms, vectors, left out, forks]
+    digest:   [heads, feature level, wall clock ms, vectors, left out, forks, also]
 
 The hash covers everything before and after it, so a message that was cut or changed on the way is refused whole.
 Every message carries its sender's digest: whoever hears one knows what the other holds. `left_out` are
 transactions the sender will not take now, with the reason, so that nobody sends them (and what depends on them)
 again at once. A pull asks for what lies beyond some heads, about so many bytes of it: the asker's own heads, or those
 that it will have once it has stored what it has already been given. `forks` are dots that the receiver of the
-message holds with another hash than its sender (I7).
+message holds with another hash than its sender (I7). `also` names who else has what is held here, or is being sent
+it: the receiver of a push need not pass it on to them.
 """
 
 import hashlib
@@ -60,7 +61,11 @@ class Fork(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """What a node holds. Shape: `vectors` is the newest known vector of every region's node, by origin."""
+    """What a node holds.
+
+    Shape: `vectors` is the newest known vector of every region's node, by origin. `also` are the origins that its
+    sender sees to.
+    """
 
     heads: Mapping[str, Claim]
     wall_ms: int
@@ -68,6 +73,7 @@ class Digest:
     left_out: tuple[Withheld, ...] = ()
     forks: tuple[Fork, ...] = ()
     feature_level: int = FEATURE_LEVEL
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +195,7 @@ def _encode_digest(digest: Digest) -> list[Any]:
         [[origin, sorted(vector.items())] for origin, vector in sorted(digest.vectors.items())],
         digest.left_out,
         digest.forks,
+        digest.also,
     ]
 
 
@@ -222,6 +229,7 @@ def _decode_content(data: bytes) -> Message:
 def _decode_digest(digest: Any) -> Digest:
     _require(isinstance(digest, list) and len(digest) >= 6, "digest")
     heads, feature_level, wall_ms, vectors, left_out, forks = digest[:6]
+    also = digest[6] if len(digest) > 6 else []
     _require(_is_count(feature_level) and _is_count(wall_ms), "digest")
     _require(isinstance(vectors, list) and len(vectors) <= ORIGINS_MAX, "digest's vectors")
     for entry in vectors:
@@ -231,6 +239,7 @@ def _decode_digest(digest: Any) -> Digest:
         _require(isinstance(entry, list) and len(entry) == 3, "digest's left out")
         origin, seq, reason = entry
         _require(is_origin(origin) and _is_count(seq) and isinstance(reason, str), "digest's left out")
+    _require(isinstance(also, list) and len(also) <= ORIGINS_MAX and all(map(is_origin, also)), "digest's also")
     return Digest(
         _decode_heads(heads),
         wall_ms,
@@ -238,6 +247,7 @@ def _decode_digest(digest: Any) -> Digest:
         tuple(Withheld(origin, seq, reason[:64]) for origin, seq, reason in left_out),
         _decode_forks(forks, "forks"),
         feature_level,
+        tuple(also),
     )
 
 

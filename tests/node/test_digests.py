@@ -5,11 +5,13 @@ from collections.abc import Callable
 import pytest
 import trio
 
+from node.gossip import Peer
 from node.service import Node
 from replication import messages
 from replication.admission import decode_transaction
 from replication.errors import StoreFailed
 from replication.event import Encoded, genesis
+from replication.limits import ORIGINS_MAX
 from replication.messages import Claim, Digest, Events, Message, Pull, Refusal
 from replication.replica import Applied, Arrival
 from tests.gossiping import Link, World, same, until, write
@@ -41,6 +43,26 @@ async def test_an_answer_is_no_larger_than_either_side_wants(world: World) -> No
             given = await told(us, Pull(Digest({}, NOW), {}, wanted))
             assert isinstance(given, Events)
             assert 0 < sum(event.size for one in given.transactions for event in one) < most
+
+
+async def test_who_asks_is_told_of_the_others_that_are_seen_to(world: World) -> None:
+    async with world.node("us") as us, world.node("ap") as ap, world.node("eu", "us", "ap", "za") as eu:
+        await until(lambda: [peer.origin for peer in eu.gossip.peers] == [us.replica.origin, ap.replica.origin, None])
+        ask = Pull(Digest({}, NOW), {}, 4096)
+        for asks, also in ((us, (ap.replica.origin,)), (ap, (us.replica.origin,))):
+            answer = await told(eu, ask, asks.replica.origin)
+            assert isinstance(answer, Digest)
+            assert answer.also == also
+        world.cut("eu", "ap")
+        await until(lambda: eu.gossip.peers[1].failures > 0)
+        answer = await told(eu, ask, us.replica.origin)
+        assert isinstance(answer, Digest)
+        assert answer.also == ()
+        eu.gossip.peers += [Peer(f"http://{number}", f"za.{number:08x}") for number in range(70)]
+        answer = await told(eu, ask, us.replica.origin)
+        assert isinstance(answer, Digest)
+        assert len(answer.also) == ORIGINS_MAX
+        del eu.gossip.peers[3:]
 
 
 async def test_what_is_held_back_is_stated(world: World) -> None:

@@ -1,8 +1,9 @@
 """Gossip between running nodes: push, relay, repair, refusals, forks and rollbacks, over links that the test cuts."""
 
 import shutil
+from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,13 @@ from replication import messages
 from replication.command import Command, Draft
 from replication.errors import PeerError, StoreFailed
 from replication.exchange import claims, lacking
-from replication.messages import Claim, Digest, Events, Pull, Refusal
+from replication.limits import ORIGINS_MAX
+from replication.messages import Claim, Digest, Events, Message, Pull, Refusal
 from replication.packing import pack
 from replication.replica import Arrival
 from tests.gossiping import ANSWER_S, Link, World, same, until, value, write
 from tests.helpers import NOW, check_store, operations
+from tests.replication.test_admission import STRANGER, forged
 from tests.serving import TestClock, serving
 
 
@@ -75,9 +78,110 @@ async def test_a_message_that_comes_late_tells_nothing_of_what_its_sender_holds_
         assert eu.gossip.peers[0].digest == known
 
 
-async def test_an_arrival_that_is_left_out_whole_wakes_nobody(world: World) -> None:
-    from tests.replication.test_admission import STRANGER, forged
+async def test_in_a_mesh_each_event_goes_to_each_region_once(world: World) -> None:
+    regions = ["ap", "eu", "us", "za"]
+    async with AsyncExitStack() as stack:
+        nodes = [
+            await stack.enter_async_context(
+                world.node(region, *(other for other in regions if other != region), gossip_interval_ms=60_000)
+            )
+            for region in regions
+        ]
+        for node in nodes:
+            for peer in node.gossip.peers:
+                peer.retry_at = 0
+                await node.gossip._pull(peer)
+        for number in range(5):
+            await write(nodes[number % 4], "s", set={"n": number})
+            await until(lambda: same(*nodes))
+            await trio.sleep(5 * ANSWER_S)
+        pushed = Counter(caller for caller, _, kind in world.network.calls if kind == "Events")
+        assert pushed == {"http://ap": 6, "http://eu": 3, "http://us": 3, "http://za": 3}
 
+
+async def test_what_a_region_was_promised_and_not_sent_it_is_sent_by_another(world: World) -> None:
+    async with (
+        world.node("ap") as ap,
+        world.node("us", "ap") as us,
+        world.node("eu", "us", "ap", gossip_interval_ms=60_000) as eu,
+    ):
+        for peer in eu.gossip.peers:
+            peer.retry_at = 0
+            await eu.gossip._pull(peer)
+        await until(lambda: us.gossip.peers[0].answers > 0)
+        world.network.cut.add(("http://eu", "http://ap"))
+        await write(eu, "s", set={"n": 1})
+        await until(lambda: same(eu, us))
+        assert us.gossip.peers[0].promises, "eu did not know yet that ap is out of its reach"
+        await until(lambda: same(us, ap))
+        await write(eu, "s", set={"n": 2})
+        await until(lambda: same(eu, us, ap))
+
+
+async def test_no_more_promises_are_kept_than_there_may_be_origins_and_none_that_lapsed(world: World) -> None:
+    async with world.node("ap") as ap, world.node("us", "ap", gossip_interval_ms=100) as us:
+        [peer] = us.gossip.peers
+        await until(lambda: peer.origin is not None)
+        promise = Digest({}, NOW, also=(ap.replica.origin,))
+        for number in range(ORIGINS_MAX + 9):
+            await us.gossip.answer(messages.encode(promise, "atoll", f"eu.{number:08x}"))
+        assert len(peer.promises) == ORIGINS_MAX
+        _, lapsed = peer.promises["eu.00000000"]
+        await trio.sleep(0.01)
+        await us.gossip.answer(messages.encode(promise, "atoll", "eu.00000000"))
+        assert peer.promises["eu.00000000"][1] > lapsed
+        await trio.sleep(0.15)
+        await us.gossip.answer(messages.encode(promise, "atoll", STRANGER))
+        assert peer.promises.keys() == {STRANGER}
+
+
+async def test_an_answer_that_was_overtaken_tells_nothing_of_what_its_sender_holds_now(world: World) -> None:
+    async with world.node("us") as us, world.node("eu", "us", gossip_interval_ms=60_000) as eu:
+        [peer] = eu.gossip.peers
+        await eu.gossip._pull(peer)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(eu.gossip._greet, peer)
+            await trio.sleep(ANSWER_S / 2)  # us has answered, and eu has not heard it yet
+            await write(us, "s", set={"n": 1})
+            await eu.gossip.answer(
+                messages.encode(Digest(claims(us.replica.mirror.heads), NOW), "atoll", us.replica.origin)
+            )
+        assert peer.digest is not None
+        assert peer.digest.heads == claims(us.replica.mirror.heads)
+
+
+async def test_a_message_states_all_that_it_brings(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a commit the disk tells a moment before memory does."""
+    async with (
+        world.node("us", gossip_interval_ms=60_000),
+        world.node("eu", "us", gossip_interval_ms=60_000) as eu,
+    ):
+        [peer] = eu.gossip.peers
+        await eu.gossip._pull(peer)
+        world.network.silent = True
+        await write(eu, "s", set={"n": 1})
+        before = eu.replica.mirror
+        await write(eu, "s", set={"n": 2})
+        await trio.sleep(ANSWER_S)
+        said: list[Message] = []
+
+        def encode(message: Message) -> bytes:
+            said.append(message)
+            return b""
+
+        monkeypatch.setattr(eu.replica, "_mirror", before)
+        monkeypatch.setattr(eu.gossip, "_encode", encode)
+        with suppress(Unreachable):
+            await eu.gossip._push(peer)
+        await eu.gossip.answer(messages.encode(Pull(Digest({}, NOW), {}, 4096), "atoll", STRANGER))
+        monkeypatch.undo()
+    assert len(said) == 2, "a push, and the answer to a pull"
+    for message in said:
+        assert isinstance(message, Events)
+        assert len(message.transactions) == message.digest.heads[eu.replica.origin].seq == 2
+
+
+async def test_an_arrival_that_is_left_out_whole_wakes_nobody(world: World) -> None:
     async with world.node("us") as us, world.node("eu", "us", gossip_interval_ms=60_000) as eu:
         told = eu.followers.round
         early = messages.encode(Events(Digest({}, NOW), ((forged("atoll", seq=5),),)), "atoll", STRANGER)
@@ -355,7 +459,6 @@ async def test_what_is_wrong_in_a_message_is_refused_counted_and_logged_once_and
 
     from replication.event import Encoded, Seen, genesis
     from replication.event_codec import decode_header, encode_header
-    from tests.replication.test_admission import STRANGER, forged
 
     fields = dict(fields)
     if "seen" in fields:

@@ -19,6 +19,7 @@ DIGEST = Digest(
     {EU: {EU: 3}, US: {EU: 2, US: 1}},
     (Withheld(US, 2, "held-back"),),
     (Fork(US, 1, b"f" * 16),),
+    also=(US,),
 )
 MESSAGES: list[Message] = [
     Digest({}, 0),
@@ -102,6 +103,10 @@ D: list[Any] = [[], 1, 0, [], [], []]
         [1, [*D[:4], [7], []]],
         [1, [*D[:4], [[EU, 1, "gap"]] * 129, []]],
         [1, [*D[:5], 7]],
+        [1, [*D, 7]],
+        [1, [*D, [7]]],
+        [1, [*D, ["eu"]]],
+        [1, [*D, [EU] * 65]],
         [1, [[], 1, 0, [["eu", []]], [], []]],
         [1, [[], 1, 0, [[EU, [[EU, 0]]]], [], []]],
         [1, [[], 1, 0, [[EU, [[EU]]]], [], []]],
@@ -122,6 +127,11 @@ D: list[Any] = [[], 1, 0, [], [], []]
 )
 def test_contents_of_another_shape_are_malformed(content: Any) -> None:
     assert reason(sealed(content)) == "malformed"
+
+
+def test_a_digest_may_lack_what_came_later_and_have_what_is_yet_to_come() -> None:
+    assert messages.decode(sealed([1, D]), "c").message == Digest({}, 0)
+    assert messages.decode(sealed([1, [*D, [US], "more"]]), "c").message == Digest({}, 0, also=(US,))
 
 
 def test_senders_and_compressions_that_are_none_are_malformed() -> None:
