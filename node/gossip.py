@@ -10,6 +10,7 @@ another.
 """
 
 import logging
+import math
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -50,9 +51,10 @@ Submit = Callable[[Sequence[Job], int], Awaitable[list[Outcome]]]
 class Peer:
     """What is known of one peer.
 
-    Shape: `digest` is the newest it sent; None before the first. Until `pulls_until`, if `pulled` is not set
-    before, it is being given the same by a pull. `byte_limit` is what a message to or from it holds at most, as its
-    link allows. `promises` is what others said that it has or is being sent: by who said so, with when that lapses.
+    Shape: `digest` is the newest it sent; None before the first. Since `called_at` it owes an answer. Until
+    `pulls_until`, if `pulled` is not set before, it is being given the same by a pull. `byte_limit` is what a message
+    to or from it holds at most, as its link allows. `promises` is what others said that it has or is being sent: by
+    who said so, with when that lapses.
     """
 
     url: str
@@ -66,6 +68,7 @@ class Peer:
     retry_at: float = 0.0
     pulls_until: float = 0.0
     byte_limit: int = MESSAGE_TARGET_BYTES
+    called_at: float = math.inf
     promises: dict[str, tuple[Mapping[str, Claim], float]] = field(default_factory=dict)
     pulled: trio.Event = field(default_factory=trio.Event)
     wake: trio.Event = field(default_factory=trio.Event)
@@ -321,6 +324,7 @@ class Gossip:
     async def _call(self, peer: Peer, message: Message, sent: Callable[[], None] | None = None) -> Received:
         """One message to a peer; its answer. Raises: Unreachable."""
         began, known = trio.current_time(), peer.digest
+        peer.called_at = min(peer.called_at, began)
         try:
             data = await self._transport.call(peer.url, self._encode(message), sent)
             received = messages.decode(data, self._replica.meta.cluster)
@@ -332,7 +336,7 @@ class Gossip:
         if said is None or not is_behind(received.digest, said.heads):
             peer.digest = received.digest
         peer.origin = received.sender
-        peer.failures, peer.error, peer.retry_at = 0, None, 0.0
+        peer.failures, peer.error, peer.retry_at, peer.called_at = 0, None, 0.0, math.inf
         peer.heard.set()
         peer.last_answer_ms = self._clock.now_ms()
         peer.answers += 1
@@ -350,7 +354,7 @@ class Gossip:
             log.info("%s does not answer: %s", peer.url, error)
         peer.failures += 1
         peer.byte_limit = min(max(peer.byte_limit // 4, MESSAGE_BYTES_LEAST), self._message_bytes)
-        peer.error = str(error)
+        peer.error, peer.called_at = str(error), math.inf
         peer.heard = trio.Event()
         delay = min(BACKOFF_MAX_S, self._interval_s * 2 ** min(peer.failures - 1, 16))
         peer.retry_at = trio.current_time() + delay * self._entropy.uniform(0.5, 1.0)
@@ -420,9 +424,10 @@ class Gossip:
                 return
 
     def _sees_to(self, whom_to_tell: str | None) -> tuple[str, ...]:
-        """The other peers, as far as they answer: what this node holds, they hold or are being sent."""
-        others = [peer for peer in self.peers if peer.origin != whom_to_tell and not peer.failures]
-        return tuple(peer.origin for peer in others if peer.origin is not None)[:ORIGINS_MAX]
+        """The other peers, as far as they answer and soon: what this node holds, they hold or are being sent."""
+        since = trio.current_time() - SLOW_CALL_S
+        others = [peer for peer in self.peers if not peer.failures and peer.called_at >= since]
+        return tuple(peer.origin for peer in others if peer.origin not in (None, whom_to_tell))[:ORIGINS_MAX]
 
     async def _push_forever(self, peer: Peer) -> None:
         while True:

@@ -45,6 +45,17 @@ async def test_an_answer_is_no_larger_than_either_side_wants(world: World) -> No
             assert 0 < sum(event.size for one in given.transactions for event in one) < most
 
 
+async def test_a_peer_that_owes_an_answer_for_long_is_not_called_seen_to(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.gossip.SLOW_CALL_S", 0.05)
+    async with world.node("ap") as ap, world.node("eu", "ap") as eu:
+        await until(lambda: eu.gossip._sees_to(None) == (ap.replica.origin,))
+        world.network.hanging.add("http://ap")
+        await until(lambda: eu.gossip._sees_to(None) == ())
+        assert eu.gossip.peers[0].failures == 0, "nothing has failed yet"
+
+
 async def test_who_asks_is_told_of_the_others_that_are_seen_to(world: World) -> None:
     async with world.node("us") as us, world.node("ap") as ap, world.node("eu", "us", "ap", "za") as eu:
         await until(lambda: [peer.origin for peer in eu.gossip.peers] == [us.replica.origin, ap.replica.origin, None])
