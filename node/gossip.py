@@ -15,7 +15,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import trio
 
@@ -30,12 +30,13 @@ from node.limits import (
     READ_BYTES_AT_ONCE,
     SLOW_CALL_S,
 )
+from node.peer import Peer
 from node.seams import Clock, Transport, Unreachable
 from replication import messages
 from replication.admission import Arrived, LeftOut, Transaction, decode_transaction
 from replication.errors import PeerError, Refused
 from replication.exchange import claims, find_forks, heads_after, is_behind, lacking
-from replication.limits import BATCH_OPERATIONS_MAX, MESSAGE_TARGET_BYTES, ORIGINS_MAX
+from replication.limits import BATCH_OPERATIONS_MAX, ORIGINS_MAX
 from replication.messages import Claim, Digest, Events, Fork, Message, Pull, Received, Refusal
 from replication.origin import region_of
 from replication.replica import Applied, Arrival, Job, NewIncarnation, Outcome, Replica
@@ -45,34 +46,6 @@ from replication.withheld import WithheldTransactions
 log = logging.getLogger("atoll.gossip")
 
 Submit = Callable[[Sequence[Job], int], Awaitable[list[Outcome]]]
-
-
-@dataclass(eq=False)
-class Peer:
-    """What is known of one peer.
-
-    Shape: `digest` is the newest it sent; None before the first. Since `called_at` it owes an answer. Until
-    `pulls_until`, if `pulled` is not set before, it is being given the same by a pull. `byte_limit` is what a message
-    to or from it holds at most, as its link allows. `promises` is what others said that it has or is being sent: by
-    who said so, with when that lapses.
-    """
-
-    url: str
-    origin: str | None = None
-    digest: Digest | None = None
-    failures: int = 0
-    error: str | None = None
-    last_answer_ms: int | None = None
-    answers: int = 0
-    is_pulled_from: bool = False
-    retry_at: float = 0.0
-    pulls_until: float = 0.0
-    byte_limit: int = MESSAGE_TARGET_BYTES
-    called_at: float = math.inf
-    promises: dict[str, tuple[Mapping[str, Claim], float]] = field(default_factory=dict)
-    pulled: trio.Event = field(default_factory=trio.Event)
-    wake: trio.Event = field(default_factory=trio.Event)
-    heard: trio.Event = field(default_factory=trio.Event)
 
 
 class Gossip:
@@ -126,19 +99,10 @@ class Gossip:
 
     def committed(self) -> None:
         """Events were committed: whoever lacks them is due a push."""
+        heads = self._replica.mirror.heads
         for peer in self.peers:
-            if self._is_due(peer):
+            if peer.is_due(heads):
                 peer.wake.set()
-
-    def _is_due(self, peer: Peer) -> bool:
-        """Whether a peer lacks anything that nobody else said to be sending it."""
-        heads: Mapping[str, Head] = self._replica.mirror.heads
-        if peer.digest is None or not is_behind(peer.digest, heads):
-            return False
-        for promised, lapses in peer.promises.values():
-            if trio.current_time() < lapses:
-                heads = {origin: head for origin, head in heads.items() if not _reaches(promised, origin, head.seq)}
-        return is_behind(peer.digest, heads)
 
     @property
     def is_taking_in(self) -> bool:
@@ -241,7 +205,9 @@ class Gossip:
         for fork in forks:
             self._note_fork(fork, received.sender, digest)
         self._learn_vectors(received.sender, digest)
-        self._learn_promises(received.sender, digest)
+        for peer in self.peers:
+            if peer.origin in digest.also:
+                peer.is_promised(received.sender, digest.heads, self._interval_s)
         own = digest.heads.get(self._replica.origin)
         if own is not None and own.seq > self._replica.vector.get(self._replica.origin, 0):
             before = self._replica.origin
@@ -264,16 +230,6 @@ class Gossip:
             )  # fmt: skip
             self.refusals["fork"] += 1
             self.forks[where] = (fork, sender, chain.hex())
-
-    def _learn_promises(self, sender: str, digest: Digest) -> None:
-        """Whom a sender sees to needs nothing from here, for about as long as pulls take to mend what it misses."""
-        now = trio.current_time()
-        for peer in self.peers:
-            if peer.origin in digest.also:
-                live = {promiser: one for promiser, one in peer.promises.items() if now < one[1]}
-                if len(live) < ORIGINS_MAX or sender in live:
-                    live[sender] = digest.heads, now + self._interval_s
-                peer.promises = live
 
     def _learn_vectors(self, sender: str, digest: Digest) -> None:
         for origin, stated in digest.vectors.items():
@@ -413,7 +369,7 @@ class Gossip:
 
     async def _push(self, peer: Peer) -> None:
         """Send the peer what it lacks, message by message, as long as that moves it on."""
-        while (known := peer.digest) is not None and self._is_due(peer):
+        while (known := peer.digest) is not None and peer.is_due(self._replica.mirror.heads):
             with self._replica.read() as snapshot:
                 transactions = lacking(snapshot, known, peer.byte_limit)
                 ours = self._digest(heads=snapshot.heads, also=self._sees_to(peer.origin))
@@ -503,10 +459,6 @@ async def _ended_or_silent(peer: Peer, pull: trio.Event) -> None:
         answers = peer.answers
         with trio.move_on_after(SLOW_CALL_S):
             await pull.wait()
-
-
-def _reaches(heads: Mapping[str, Claim], origin: str, seq: int) -> bool:
-    return origin in heads and heads[origin].seq >= seq
 
 
 def _unmoved(before: Digest, after: Digest | None) -> bool:

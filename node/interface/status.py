@@ -3,11 +3,11 @@
 from importlib.metadata import version
 from typing import Any
 
-from node.gossip import Peer
 from node.interface.moments import format_timestamp
 from node.interface.reply import Reply
 from node.interface.request import Request
 from node.interface.views import summarize
+from node.peer import Peer
 from node.service import Node
 from replication.origin import region_of
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import trio
 
-from node.gossip import Peer
+from node.peer import Peer
 from node.service import Node
 from replication import messages
 from replication.admission import decode_transaction
