@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from crdt.hybrid_clock import milliseconds
+from crdt.hybrid_clock import TIMESTAMP_MAX, milliseconds
 from crdt.operations import JSON, Set
 from replication import limits
 from replication.command import Command, Draft, Written
@@ -20,6 +20,7 @@ from replication.errors import (
     UnknownStream,
 )
 from replication.event import Source
+from replication.event_codec import decode_header
 from tests.helpers import NOW, Node, operations
 
 Make = Callable[..., Node]
@@ -50,6 +51,21 @@ def test_a_write_answers_its_dot_token_and_context(node: Make) -> None:
     assert second.timestamp == first.timestamp + 1
 
 
+def test_a_transaction_names_what_arrived_since_the_one_before(node: Make) -> None:
+    eu, us, ap = node("eu"), node("us"), node("ap")
+    us.write("s", set={"n": 1})
+    ap.write("s", set={"n": 2})
+    named: list[list[tuple[str, int]]] = []
+    for other in (us, None, ap, us):
+        if other is not None:
+            eu.pull_all(other)
+        eu.write("s", set={"n": 3})
+        header = decode_header(eu.transactions()[-1][0].header)
+        named.append([(seen.origin, seen.seq) for seen in header.seen])
+        us.write("t", set={"n": 4})
+    assert named == [[(us.replica.origin, 1)], [], [(ap.replica.origin, 1)], [(us.replica.origin, 4)]]
+
+
 def test_commands_of_one_turn_see_each_other(node: Make) -> None:
     eu = node("eu")
     outcomes = eu.replica.turn(
@@ -71,7 +87,9 @@ def test_expectations_are_exact_for_streams_and_prefixes(node: Make) -> None:
     failed = refused(eu, command("users/4", expect={"users/4": ({},)}), ConditionFailed)
     assert isinstance(failed, ConditionFailed)
     assert failed.vector == here
-    refused(eu, command("users/4", expect={"users/": ({},)}), ConditionFailed)
+    assert str(failed) == "stream 'users/4' is not in the expected state"
+    failed = refused(eu, command("users/4", expect={"users/": ({},)}), ConditionFailed)
+    assert str(failed) == "prefix 'users/' is not in the expected state"
     eu.run(command("users/5", expect={"users/4": ({}, here), "users/": (here,), "groups/": ({},)}))
     refused(eu, command("users/6", expect={"": (here,)}), ConditionFailed)
 
@@ -179,6 +197,17 @@ def test_a_clock_behind_its_timestamps_refuses_writes_until_it_catches_up(node: 
     eu.run(command("s"))
 
 
+def test_nothing_is_stamped_beyond_the_last_timestamp(node: Make) -> None:
+    eu, us = node("eu"), node("us")
+    for one in (eu, us):
+        one.now_ms = milliseconds(TIMESTAMP_MAX)
+    us.replica.mirror.clock = TIMESTAMP_MAX - 1
+    us.write("s", set={"n": 1})
+    eu.pull_all(us)
+    refused(us, command("s"), ClockAhead)
+    refused(eu, command("s"), ClockAhead)
+
+
 def test_the_clock_survives_a_restart_with_a_wall_clock_that_went_back(node: Make) -> None:
     eu = node("eu")
     first = eu.write("s", set={"n": 1})
@@ -276,3 +305,17 @@ def test_a_store_knows_so_many_origins_and_no_more(node: Make, monkeypatch: pyte
     eu.pull_all(us)
     monkeypatch.setattr("replication.batch.ORIGINS_MAX", 1)
     refused(eu, command("s"), TooManyOrigins)
+
+
+def test_a_store_that_knows_as_many_origins_as_it_may_goes_on_with_those(
+    node: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eu, us = node("eu"), node("us")
+    us.write("s", set={"n": 1})
+    eu.pull_all(us)
+    eu.write("s", set={"n": 2})
+    monkeypatch.setattr("replication.batch.ORIGINS_MAX", 2)
+    eu.write("s", set={"n": 3})
+    us.write("s", set={"m": 4})
+    eu.pull_all(us)
+    assert eu.resolved("s").registers == {"m": 4, "n": 3}
