@@ -272,20 +272,25 @@ def _search(
     check(recipe(seeds[0]))
     results: list[Result] = []
     bar = nullcontext(lambda done, total: None) if as_json else progress_bar("seeds")
-    with bar as advance:
-        for result in search(recipe, seeds, fidelity, jobs):
-            results.append(result)
-            advance(len(results), len(seeds))
-            if not result.ok:
-                if not as_json:
-                    _print_result(result)
-                if recipe.sabotage or small:
-                    break
+    try:
+        with bar as advance:
+            for result in search(recipe, seeds, fidelity, jobs):
+                results.append(result)
+                advance(len(results), len(seeds))
+                if not result.ok:
+                    if not as_json:
+                        _print_result(result)
+                    if recipe.sabotage or small:
+                        break
+    except KeyboardInterrupt:
+        print(f"stopped after {len(results)} of {len(seeds)} seeds", file=sys.stderr)
+        raise
+    finally:
+        if as_json:
+            print(msgspec.json.encode(_summary(seeds, results, situations_of(recipe.workload))).decode())
+        elif results:
+            _print_search(results, situations_of(recipe.workload))
     found = [result for result in results if not result.ok]
-    if as_json:
-        print(msgspec.json.encode(_summary(seeds, results, situations_of(recipe.workload))).decode())
-    else:
-        _print_search(results, situations_of(recipe.workload))
     if not found:
         return HELD
     if found[0].trace:

@@ -2,22 +2,26 @@
 
 LMDB can end its whole process over a page that is wrong, so a search runs its seeds in workers. When one dies, the
 first seed without a result is run again in a worker of its own, to find out whether it was that one, and the search
-goes on with the rest.
+goes on with the rest. Workers do not hear Ctrl-C, which a terminal sends to all: a search that ends early ends them,
+and takes away what they leave behind.
 """
 
 import multiprocessing
+import signal
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from contextlib import contextmanager
+from pathlib import Path
 
 import msgspec
 
 from simulations.checkers.violation import Violation
 from simulations.plans.plan import Plan
-from simulations.world.run import Outcome, simulate
+from simulations.world.run import PLACE, Outcome, simulate
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -38,10 +42,10 @@ class Result(msgspec.Struct, frozen=True):
     verified: int
 
 
-def run_plan(plan: Plan, fidelity: str) -> tuple[Outcome, Result]:
+def run_plan(plan: Plan, fidelity: str, place: Path = PLACE) -> tuple[Outcome, Result]:
     """Run one plan here."""
     began = time.perf_counter()
-    outcome = simulate(plan, fidelity)
+    outcome = simulate(plan, fidelity, place=place)
     return outcome, summarise(outcome, time.perf_counter() - began)
 
 
@@ -65,54 +69,78 @@ def summarise(outcome: Outcome, wall_seconds: float) -> Result:
     )
 
 
-def _worker(make: Callable[[int], Plan], seed: int, fidelity: str) -> Result:
-    return run_plan(make(seed), fidelity)[1]
+def _worker(make: Callable[[int], Plan], seed: int, fidelity: str, place: Path) -> Result:
+    return run_plan(make(seed), fidelity, place)[1]
 
 
 def search(make: Callable[[int], Plan], seeds: Iterable[int], fidelity: str, jobs: int) -> Iterator[Result]:
     """The results of all seeds, in the order of the seeds. `make` draws a seed's plan; it is sent to the workers."""
-    context = multiprocessing.get_context("spawn")
     waiting = list(seeds)
-    while waiting:
-        with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    with tempfile.TemporaryDirectory(dir=PLACE) as directory:
+        place = Path(directory)
+        while waiting:
             done = 0
             try:
-                for result in _in_order(pool, make, waiting, fidelity, jobs):
-                    done += 1
-                    yield result
+                with _workers(jobs) as pool:
+                    for result in _in_order(pool, make, waiting, fidelity, place, jobs):
+                        done += 1
+                        yield result
                 return
             except BrokenProcessPool:
-                waiting = waiting[done:]
-        suspect, waiting = waiting[0], waiting[1:]
-        yield _alone(context, make, suspect, fidelity)
+                suspect, waiting = waiting[done], waiting[done + 1 :]
+            yield _alone(make, suspect, fidelity, place)
 
 
 def _in_order(
-    pool: ProcessPoolExecutor, make: Callable[[int], Plan], seeds: list[int], fidelity: str, jobs: int
+    pool: ProcessPoolExecutor,
+    make: Callable[[int], Plan],
+    seeds: list[int],
+    fidelity: str,
+    place: Path,
+    jobs: int,
 ) -> Iterator[Result]:
     under_way: dict[Future[Result], int] = {}
     finished: dict[int, Result] = {}
     next_out, next_in = 0, 0
+    while next_out < len(seeds):
+        while next_in < len(seeds) and len(under_way) + len(finished) < jobs * 4:
+            under_way[_submit(pool, make, seeds[next_in], fidelity, place)] = next_in
+            next_in += 1
+        for future in wait(under_way, return_when=FIRST_COMPLETED).done if under_way else ():
+            finished[under_way.pop(future)] = future.result()
+        while next_out in finished:
+            yield finished.pop(next_out)
+            next_out += 1
+
+
+def _alone(make: Callable[[int], Plan], seed: int, fidelity: str, place: Path) -> Result:
     try:
-        while next_out < len(seeds):
-            while next_in < len(seeds) and len(under_way) + len(finished) < jobs * 4:
-                under_way[pool.submit(_worker, make, seeds[next_in], fidelity)] = next_in
-                next_in += 1
-            for future in wait(under_way, return_when=FIRST_COMPLETED).done if under_way else ():
-                finished[under_way.pop(future)] = future.result()
-            while next_out in finished:
-                yield finished.pop(next_out)
-                next_out += 1
-    finally:
-        for future in under_way:
-            future.cancel()
+        with _workers(1) as pool:
+            return _submit(pool, make, seed, fidelity, place).result()
+    except BrokenProcessPool:
+        plan = make(seed)
+        died = Violation("internal", 0.0, "", "the process that ran this died: LMDB ended it, or memory ran out")
+        return Result(seed, "", False, [died], 0, 0, len(plan.regions), len(plan.operations), 0, 0, {}, {}, 0)
 
 
-def _alone(context: Any, make: Callable[[int], Plan], seed: int, fidelity: str) -> Result:
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
+@contextmanager
+def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes to run plans in, ended with the block."""
+    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
-            return pool.submit(_worker, make, seed, fidelity).result()
-        except BrokenProcessPool:
-            plan = make(seed)
-            died = Violation("internal", 0.0, "", "the process that ran this died: LMDB ended it, or memory ran out")
-            return Result(seed, "", False, [died], 0, 0, len(plan.regions), len(plan.operations), 0, 0, {}, {}, 0)
+            yield pool
+        except BaseException:  # nobody waits any more for what they are at
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            raise
+
+
+def _submit(
+    pool: ProcessPoolExecutor, make: Callable[[int], Plan], seed: int, fidelity: str, place: Path
+) -> Future[Result]:
+    """Have a seed run. The first starts the workers, which keep what is blocked here: they are not to hear Ctrl-C."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return pool.submit(_worker, make, seed, fidelity, place)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -43,6 +43,8 @@ SETTLE_S = 150.0
 LOOK_S = 0.5
 CLUSTER = "simulated"
 MEMORY = Path("/dev/shm")  # noqa: S108  # simulated power loss loses nothing of the machine's own
+PLACE = MEMORY if MEMORY.is_dir() else Path(tempfile.gettempdir())
+"""Where stores lie while they are needed."""
 
 
 @dataclass(eq=False)
@@ -197,13 +199,13 @@ class World:
             self.judge.unanswered(region, asked)
 
 
-def simulate(plan: Plan, fidelity: str = "direct", *, lines: bool = False) -> Outcome:
-    """Run a plan. `lines` keeps the trace's lines, to compare two runs."""
+def simulate(plan: Plan, fidelity: str = "direct", *, lines: bool = False, place: Path = PLACE) -> Outcome:
+    """Run a plan. `lines` keeps the trace's lines, to compare two runs; its stores lie below `place` meanwhile."""
     load_directory()  # which a node does in a thread
     time = VirtualTime()
     history = History(time, lines=[] if lines else None)
     with ExitStack() as stack:
-        directory = stack.enter_context(tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None))
+        directory = stack.enter_context(tempfile.TemporaryDirectory(dir=place))
         world = World(plan, fidelity, Path(directory), time, history)
         stack.enter_context(_rare_collections())
         with mistakes(lambda text: world.judge.say("internal", "", text)), sabotaged(plan.sabotage), guarded():

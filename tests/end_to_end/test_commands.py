@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import signal
 import socket
 import subprocess
@@ -90,6 +91,36 @@ def test_a_benchmark_that_is_told_to_end_stops_its_servers_and_leaves_nothing(tm
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((HOST, port))
     assert (measuring.returncode, list(tmp_path.iterdir())) == (130, [])
+
+
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+def test_a_search_that_is_interrupted_says_how_far_it_came_and_leaves_nothing(told: signal.Signals) -> None:
+    """As a terminal, or `timeout`, sends it: to the processes that the seeds run in, too."""
+    command = [*ATOLL, "simulate", "--seeds", "0..999", "--jobs", "2", "--regions", "2"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True
+    ) as searching:
+        deadline = time.monotonic() + 60
+        while not (stores := stores_below(searching.pid)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.killpg(searching.pid, told)
+        output, errors = searching.communicate(timeout=20)
+    assert stores
+    assert not any(store.parent.exists() for store in stores)
+    assert re.fullmatch(r"stopped after (\d+) of 1000 seeds\n", errors), errors
+    assert searching.returncode == 130
+    ran = int(errors.split()[2])
+    assert output.startswith(f"{ran} seeds, ") or (ran, output) == (0, "")
+
+
+def stores_below(parent: int) -> list[Path]:
+    """The stores that processes which this one has started hold open."""
+    stores: list[Path] = []
+    with suppress(OSError):
+        for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+            opened = [descriptor.readlink() for descriptor in Path(f"/proc/{child}/fd").iterdir()]
+            stores += [path for path in opened if path.name == "data.mdb"]
+    return stores
 
 
 def test_a_command_that_is_told_to_end_within_exec_says_so_by_its_status(tmp_path: Path) -> None:
