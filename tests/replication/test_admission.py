@@ -251,6 +251,20 @@ def test_a_transaction_is_whole_and_of_one_piece(node: Make) -> None:
     assert left_out(eu, two()) == []
 
 
+def test_what_is_malformed_is_named_by_its_first_event(node: Make) -> None:
+    """So it can be told to whoever sends it, which else would send it for ever."""
+    eu = node("eu")
+    body = forged(value=2).body
+    first = forged(count=2)
+    for wrong, dot in (
+        ((Encoded(forged().header, body),), (STRANGER, 1)),
+        ((first, Encoded(after(first, index=1, count=2, stream="t").header, body)), (STRANGER, 1)),
+        ((Encoded(b"no header", body),), ("", 0)),
+    ):
+        [one] = eu.apply([wrong]).left_out
+        assert (one.origin, one.seq, one.reason) == (*dot, "malformed")
+
+
 def test_sizes_beyond_the_limits_are_refused(node: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     eu = node("eu")
     monkeypatch.setattr("replication.event_codec.EVENT_BYTES_MAX", 10)

@@ -62,6 +62,21 @@ def test_a_purge_goes_on_after_a_restart_and_starts_over_after_another_delete(no
     assert elements(eu) == 0
 
 
+def test_a_purge_passes_what_survived_the_delete(node: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("replication.batch.PURGE_ROWS_MAX", 2)
+    eu, us = node("eu"), node("us")
+    us.write("s", add={"m": ["a", "b", "c", "d", "e"]})
+    eu.write("s", add={"m": ["x", "y", "z"]})
+    eu.pull_all(us)
+    eu.write("s", delete=True, context={eu.replica.origin: 1})
+    turns = 0
+    while eu.replica.mirror.purging and turns < 9:
+        eu.replica.turn([], eu.now_ms)
+        turns += 1
+    assert 0 < turns < 9
+    assert elements(eu) == 5
+
+
 def test_a_concurrent_delete_counts_what_survives_by_walking_only_that(node: Make) -> None:
     eu, us = node("eu"), node("us")
     eu.write("s", add={"m": [f"{number:03}" for number in range(200)]})

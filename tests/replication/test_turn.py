@@ -127,6 +127,26 @@ def test_nobody_sees_what_is_on_its_way_but_the_next_turn(node: Any) -> None:
     eu.check_answers()
 
 
+def test_what_a_commit_on_its_way_takes_out_is_gone_for_the_next_turn(node: Any) -> None:
+    eu = node("eu")
+    eu.write("s", add={"m": ["x"]})
+
+    def one(**fields: Any) -> Command:
+        return Command((Draft("s", operations(**fields)),))
+
+    first = eu.replica.begin()
+    eu.replica.take(first, [one(remove={"m": ["x"]})], NOW)
+    flying = eu.replica.commit(first)
+    next(flying)
+    second = eu.replica.begin()
+    eu.replica.take(second, [one(add={"m": ["x"]})], NOW)
+    next(flying, None)
+    for _ in eu.replica.commit(second):
+        pass
+    eu.check_answers()
+    assert eu.resolved("s").sets == {"m": ("x",)}
+
+
 @pytest.mark.parametrize(("failure", "error"), [(lmdb.MapFullError, StoreFull), (lmdb.DiskError, StoreFailed)])
 def test_what_was_worked_out_on_a_commit_that_fails_is_stale(
     node: Any, monkeypatch: pytest.MonkeyPatch, failure: type[Exception], error: type[Refused]
