@@ -12,7 +12,7 @@ from replication.command import Command, Draft, Written
 from replication.event_codec import decode_body, decode_header
 from replication.exchange import find_forks, lacking
 from replication.queries import missing
-from replication.replica import SALTS_DRAWN, Arrival, NewIncarnation
+from replication.replica import SALTS_DRAWN, Arrival, NewIncarnation, fresh_origin
 from replication.store import Store
 from tests.helpers import NOW, Node, operations
 
@@ -188,3 +188,10 @@ def test_two_copies_that_share_a_file_identity_fork_and_say_so(node: Make, workp
     assert {left.reason for left in us.apply(eu.transactions()).left_out} == {"fork"}
     values = us.events()["s"]
     assert len({event.dot for event in values}) == len(values) == 2
+
+
+def test_an_incarnation_that_is_taken_is_not_taken_again() -> None:
+    first = fresh_origin("eu", b"s" * 32, ())
+    second = fresh_origin("eu", b"s" * 32, {first})
+    assert second != first
+    assert fresh_origin("eu", b"s" * 32, {first, second}) not in {first, second}

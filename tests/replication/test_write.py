@@ -272,6 +272,17 @@ def test_limits_of_size(node: Make) -> None:
     refused(eu, Command((Draft("wide", operations(set={"f9": big, "g": 1})),)), TooLarge)
 
 
+def test_what_one_turn_writes_to_a_stream_is_bounded_too(node: Make) -> None:
+    eu = node("eu")
+    big = "x" * (limits.EVENT_BYTES_MAX // 2)
+    eu.write("wide", set={"n": 1})
+    commands = [Command((Draft("wide", operations(set={f"f{number}": big})),)) for number in range(12)]
+    outcomes = [type(outcome) for outcome in eu.replica.turn(commands, NOW)]
+    assert outcomes == [Written] * 7 + [TooLarge] * 5
+    with eu.replica.read() as snapshot:
+        assert snapshot.stream_bytes("wide") <= limits.STREAM_ROW_BYTES_MAX
+
+
 def test_a_turn_may_add_more_elements_to_one_stream_than_its_row_could_hold(node: Make) -> None:
     eu = node("eu")
     commands = [Command((Draft("s", operations(add={"m": [f"{n:0400}"]})),)) for n in range(4_000)]
