@@ -108,8 +108,6 @@ class Committer:
         self._closing = False
         self._stuck = False  # the last turn came to nothing, so clearing away would too: the store is full, or failed
         self._writer = disk.start_writer(self)
-        if replica.mirror.purging:  # an earlier process had not cleared everything away
-            self._writer.wake()
 
     @property
     def waiting(self) -> int:

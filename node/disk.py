@@ -44,7 +44,8 @@ class Work(Protocol):
 
 
 class Writer(Protocol):
-    """Does commit after commit, one at a time, as long as there are any."""
+    """Does commit after commit, one at a time, as long as there are any: from the start, an earlier process may have
+    left some to do."""
 
     def wake(self) -> None:
         """There is something to do. In trio's thread."""

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from node.committer import Committer, Overloaded, TurnFailed
+from node.disk import LocalDisk
 from replication import replica as replica_module
 from replication.batch import Batch
 from replication.command import Command, Draft, Written
@@ -17,7 +18,7 @@ from replication.limits import PURGE_ROWS_MAX
 from replication.replica import NewIncarnation, Outcome, Replica
 from replication.store import Store
 from tests.disk_by_hand import DiskByHand
-from tests.helpers import NOW, check_store, operations
+from tests.helpers import NOW, Node, check_store, operations
 
 
 class Clock:
@@ -208,6 +209,24 @@ async def test_what_a_delete_left_behind_is_cleared_away_though_nobody_writes(eu
     assert eu.disk.work.next_commit() is None
     with eu.replica.read() as snapshot:
         assert list(snapshot.walk("elements")) == []
+
+
+async def test_what_an_earlier_process_left_behind_is_cleared_away_though_nobody_writes(workplace: Path) -> None:
+    before = Node(workplace / "eu", "eu")
+    before.write("s", add={"m": [str(number) for number in range(3 * PURGE_ROWS_MAX)]})
+    before.write("s", delete=True)
+    before.close()
+    replica = before.reopen()
+    with replica.read() as snapshot:
+        assert len(list(snapshot.walk("purge"))) == 1
+    committer = Committer(replica, Clock(), LocalDisk(), lambda: None, lambda: None)
+    with trio.fail_after(20):
+        while replica.mirror.purging:  # nobody is told of it
+            await trio.sleep(0.01)
+    await committer.close()
+    with replica.read() as snapshot:
+        assert list(snapshot.walk("elements")) == []
+    before.close()
 
 
 async def test_clearing_away_waits_for_a_store_that_takes_writes_and_holds_up_no_shutdown(eu: Committing) -> None:
