@@ -54,6 +54,11 @@ def test_what_a_peer_will_not_take_and_what_depends_on_it_is_skipped(node: Make)
     assert sent(us, nothing) == ["eu1", "us1", "ap1"]
     held_back = replace(nothing, left_out=(Withheld(eu.replica.origin, 1, "held-back"),))
     assert sent(us, held_back) == ["ap1"]
+    us.write("b", set={"n": 2})
+    assert sent(us, held_back) == ["ap1"], "what follows on what depends on it"
+    ap.write("c", set={"n": 2})
+    us.pull_all(ap)
+    assert sent(us, held_back) == ["ap1", "ap2"]
 
 
 def test_a_forked_origin_is_not_sent(node: Make) -> None:
@@ -111,6 +116,7 @@ def test_a_pull_goes_on_from_what_it_has_been_given(node: Make) -> None:
     read = [decode_transaction(one) for one in eu.transactions()]
     given = [one for one in read if isinstance(one, Arrived)]
     assert heads_after({}, given) == heads_after({}, given[::-1]) == claims(eu.replica.mirror.heads)
+    assert heads_after({}, [*given, LeftOut("us.00000001", 1, "malformed", "")]) == heads_after({}, given)
     assert heads_after(claims(eu.replica.mirror.heads), given[:1]) == claims(eu.replica.mirror.heads)
     us.pull_all(eu)
     assert claims(us.replica.mirror.heads) == heads_after({}, given)
