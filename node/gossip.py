@@ -207,7 +207,7 @@ class Gossip:
         self._learn_vectors(received.sender, digest)
         for peer in self.peers:
             if peer.origin in digest.also:
-                peer.is_promised(received.sender, digest.heads, self._interval_s)
+                peer.note_promise(received.sender, digest.heads, self._interval_s)
         own = digest.heads.get(self._replica.origin)
         if own is not None and own.seq > self._replica.vector.get(self._replica.origin, 0):
             before = self._replica.origin

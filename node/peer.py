@@ -52,7 +52,7 @@ class Peer:
                 heads = {origin: head for origin, head in heads.items() if not _reaches(promised, origin, head.seq)}
         return is_behind(self.digest, heads)
 
-    def is_promised(self, promiser: str, heads: Mapping[str, Claim], seconds: float) -> None:
+    def note_promise(self, promiser: str, heads: Mapping[str, Claim], seconds: float) -> None:
         """Whom another sees to needs nothing from here, for about as long as pulls take to mend what that misses."""
         now = trio.current_time()
         self.promises = {other: one for other, one in self.promises.items() if now < one[1]}

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -69,7 +70,11 @@ def summarise(outcome: Outcome, wall_seconds: float) -> Result:
     )
 
 
-def _worker(make: Callable[[int], Plan], seed: int, fidelity: str, place: Path) -> Result:
+Work = Callable[[int], Result]
+"""Runs a seed. It is sent to the workers."""
+
+
+def _work(make: Callable[[int], Plan], fidelity: str, place: Path, seed: int) -> Result:
     return run_plan(make(seed), fidelity, place)[1]
 
 
@@ -77,34 +82,27 @@ def search(make: Callable[[int], Plan], seeds: Iterable[int], fidelity: str, job
     """The results of all seeds, in the order of the seeds. `make` draws a seed's plan; it is sent to the workers."""
     waiting = list(seeds)
     with tempfile.TemporaryDirectory(dir=PLACE) as directory:
-        place = Path(directory)
+        work = partial(_work, make, fidelity, Path(directory))
         while waiting:
             done = 0
             try:
                 with _workers(jobs) as pool:
-                    for result in _in_order(pool, make, waiting, fidelity, place, jobs):
+                    for result in _in_order(pool, work, waiting, jobs):
                         done += 1
                         yield result
                 return
             except BrokenProcessPool:
                 suspect, waiting = waiting[done], waiting[done + 1 :]
-            yield _alone(make, suspect, fidelity, place)
+            yield _alone(work, suspect, make)
 
 
-def _in_order(
-    pool: ProcessPoolExecutor,
-    make: Callable[[int], Plan],
-    seeds: list[int],
-    fidelity: str,
-    place: Path,
-    jobs: int,
-) -> Iterator[Result]:
+def _in_order(pool: ProcessPoolExecutor, work: Work, seeds: list[int], jobs: int) -> Iterator[Result]:
     under_way: dict[Future[Result], int] = {}
     finished: dict[int, Result] = {}
     next_out, next_in = 0, 0
     while next_out < len(seeds):
         while next_in < len(seeds) and len(under_way) + len(finished) < jobs * 4:
-            under_way[_submit(pool, make, seeds[next_in], fidelity, place)] = next_in
+            under_way[_submit(pool, work, seeds[next_in])] = next_in
             next_in += 1
         for future in wait(under_way, return_when=FIRST_COMPLETED).done if under_way else ():
             finished[under_way.pop(future)] = future.result()
@@ -113,10 +111,10 @@ def _in_order(
             next_out += 1
 
 
-def _alone(make: Callable[[int], Plan], seed: int, fidelity: str, place: Path) -> Result:
+def _alone(work: Work, seed: int, make: Callable[[int], Plan]) -> Result:
     try:
         with _workers(1) as pool:
-            return _submit(pool, make, seed, fidelity, place).result()
+            return _submit(pool, work, seed).result()
     except BrokenProcessPool:
         plan = make(seed)
         died = Violation("internal", 0.0, "", "the process that ran this died: LMDB ended it, or memory ran out")
@@ -135,12 +133,10 @@ def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
             raise
 
 
-def _submit(
-    pool: ProcessPoolExecutor, make: Callable[[int], Plan], seed: int, fidelity: str, place: Path
-) -> Future[Result]:
+def _submit(pool: ProcessPoolExecutor, work: Work, seed: int) -> Future[Result]:
     """Have a seed run. The first starts the workers, which keep what is blocked here: they are not to hear Ctrl-C."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        return pool.submit(_worker, make, seed, fidelity, place)
+        return pool.submit(work, seed)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
