@@ -20,6 +20,8 @@ def covers(vector: VersionVector, dot: Dot) -> bool:
 
 def includes(vector: VersionVector, other: VersionVector) -> bool:
     """Whether every dot of `other` lies within `vector`."""
+    if vector == other:  # most often
+        return True
     for origin, seq in other.items():  # noqa: SIM110  # every event asks this, and a generator takes thrice as long
         if seq > vector.get(origin, 0):
             return False

@@ -6,7 +6,7 @@ What survives a delete are additions concurrent with it; those are found by walk
 stream's events that the delete's context does not cover, and counted.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -29,7 +29,7 @@ class StoredCells(msgspec.Struct, gc=False):
     batch: Batch
     name: str
     row: StreamRow
-    write: Callable[[Event, Set], None]
+    write: Callable[[Event, Sequence[Set]], None]
 
     def additions(self, field: str, element: str) -> Additions:
         number = self.row.field_numbers.get(field)

@@ -206,12 +206,14 @@ def decode_vector(entries: Any) -> dict[str, int]:
 
 
 def _checked_vector(entries: list[tuple[str, int]]) -> dict[str, int]:
+    vector: dict[str, int] = {}
     before = ""
-    for origin, _ in entries:
-        if not is_origin(origin) or origin <= before:
+    for origin, seq in entries:
+        if origin <= before or not is_origin(origin):
             raise _wrong("vector")
+        vector[origin] = seq
         before = origin
-    return dict(entries)
+    return vector
 
 
 def _checked_seen(entries: list[tuple[str, int, bytes]]) -> tuple[Seen, ...]:
@@ -291,13 +293,13 @@ def _decode_operations(operations: list[list[Any]], data: bytes) -> tuple[Operat
     nested = False
     for operation in operations:
         code = operation[0] if operation else None
-        if type(code) is not int or not 0 <= code <= 0xFFFF:
-            raise Malformed("a body's operations: one has no number")
-        if code == SET and len(operation) == 3:
+        if code == SET and type(code) is int and len(operation) == 3:
             _, field, value = operation
             decoded.append(Set(field, value))
             if type(value) is dict or type(value) is list:
                 nested = True
+        elif type(code) is not int or not 0 <= code <= 0xFFFF:
+            raise Malformed("a body's operations: one has no number")
         elif code not in KNOWN_OPERATIONS:
             return None
         elif len(operation) != (1 if code == DELETE else 3):

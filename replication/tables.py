@@ -145,20 +145,21 @@ class StreamRow(msgspec.Struct, gc=False):
             for name, writes in self.stored.items()
         }
 
-    def write(self, event: Event, operation: Set) -> None:
-        """Put the event's write beside those live writes of the register that its context does not cover."""
+    def write(self, event: Event, writes: Sequence[Set]) -> None:
+        """Put the event's writes, each beside those live writes of its register that the context does not cover."""
         origin, seq = event.dot
-        concurrent = self._concurrent(operation.field, event.context)
-        write = Write(event.timestamp, origin, seq, operation.value)
-        self._put_register(operation.field, written(concurrent, write))
+        for one in writes:
+            concurrent = self._concurrent(one.field, event.context)
+            self._put_register(one.field, written(concurrent, Write(event.timestamp, origin, seq, one.value)))
 
-    def overwrite(self, event: Event, operation: Set) -> None:
+    def overwrite(self, event: Event, writes: Sequence[Set]) -> None:
         """The same in less time, where the context covers everything that the stream held: as it most often does."""
         origin, seq = event.dot
-        name, stored = operation.field, self.stored
-        if len(stored.get(name, ())) > 1:
-            self.conflicts -= 1
-        stored[name] = [(event.timestamp, self.numbers.origin_number(origin), seq, operation.value)]
+        timestamp, number, stored = event.timestamp, self.numbers.origin_number(origin), self.stored
+        if self.conflicts:
+            self.conflicts -= sum([len(stored.get(one.field, ())) > 1 for one in writes])
+        for one in writes:
+            stored[one.field] = [(timestamp, number, seq, one.value)]
 
     def clear_registers(self, context: VersionVector) -> None:
         """Drop every register's live writes that the context covers."""
@@ -227,7 +228,7 @@ def stream_key(name: str) -> bytes:
 
 
 def encode_stream(row: StreamRow) -> bytes:
-    vector, cleared = _flat(row.vector, row.numbers), _flat(row.cleared, row.numbers)
+    vector, cleared = _flat(row.vector, row.numbers), _flat(row.cleared, row.numbers) if row.cleared else ()
     return pack((row.number, vector, cleared, row.stored, row.sets, row.opaque, row.conflicts,
                  row.events, row.created))  # fmt: skip
 
@@ -324,8 +325,7 @@ def decode_purge(data: bytes) -> tuple[str, bytes]:
 def _flat(vector: dict[str, int], numbers: OriginNumbers) -> list[int]:
     flat: list[int] = []
     for origin, seq in vector.items():
-        flat.append(numbers.origin_number(origin))
-        flat.append(seq)
+        flat += numbers.origin_number(origin), seq
     return flat
 
 
