@@ -17,11 +17,11 @@ import trio
 from outcome import Value
 
 from node.disk import Disk
-from node.limits import WAITING_MAX
+from node.limits import PIECE_BYTES_MAX, PIECE_TRANSACTIONS_MAX, WAITING_MAX
 from node.seams import Clock
 from replication.errors import Refused
-from replication.limits import BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, BATCH_OPERATIONS_MAX
-from replication.replica import Job, NewIncarnation, Outcome, Replica, Turn
+from replication.limits import BATCH_BYTES_MAX, BATCH_OPERATIONS_MAX, BATCH_TRANSACTIONS_MAX
+from replication.replica import Applied, Arrival, Job, NewIncarnation, Outcome, Replica, Turn
 
 log = logging.getLogger("atoll.committer")
 
@@ -47,6 +47,7 @@ class _Waiting:
 
     jobs: Sequence[Job]
     size: int
+    transactions: int
     operations: int
     done: Done | None
 
@@ -55,14 +56,15 @@ class _Waiting:
 class _Batch:
     """Jobs that share a turn.
 
-    Shape: `outcomes` has one for each job that was worked out, in order. `failed` is what all are told instead.
+    Shape: `outcomes` has one for each job that was worked out, in order. `operations` counts those of commands, and
+    of arrivals once they are read. `failed` is what all are told instead.
     """
 
     turn: Turn
     waiting: list[_Waiting] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     size: int = 0
-    count: int = 0
+    transactions: int = 0
     operations: int = 0
     failed: Refused | None = None
 
@@ -71,7 +73,7 @@ class _Batch:
             return True
         return (
             self.size + more.size <= BATCH_BYTES_MAX
-            and self.count + len(more.jobs) <= BATCH_COMMANDS_MAX
+            and self.transactions + more.transactions <= BATCH_TRANSACTIONS_MAX
             and self.operations + more.operations <= BATCH_OPERATIONS_MAX
             and self.failed is None
         )
@@ -79,7 +81,7 @@ class _Batch:
     def add(self, more: _Waiting) -> None:
         self.waiting.append(more)
         self.size += more.size
-        self.count += len(more.jobs)
+        self.transactions += more.transactions
         self.operations += more.operations
 
 
@@ -142,7 +144,8 @@ class Committer:
         """
         if self._closing or self.waiting >= WAITING_MAX:
             raise Overloaded("this node is shutting down" if self._closing else "too many writes wait")
-        waiting = _Waiting(jobs, size, sum([job.operations for job in jobs]), done)
+        transactions = sum([len(job.transactions) if isinstance(job, Arrival) else 1 for job in jobs])
+        waiting = _Waiting(jobs, size, transactions, sum([job.operations for job in jobs]), done)
         self._queue.append(waiting)
         self._writer.wake()
         return waiting
@@ -155,39 +158,46 @@ class Committer:
 
     # --- what the writer asks for
 
-    def work_out(self) -> None:
-        """Do what waits in memory, as far as one commit takes it."""
+    def work_out(self) -> bool:
+        """Do a piece of what waits in memory; whether the next commit takes more of it."""
         more: list[_Waiting] = []
-        while self._queue:
+        size = transactions = 0
+        while self._has_more() and size < PIECE_BYTES_MAX and transactions < PIECE_TRANSACTIONS_MAX:
             batch = self._next = self._next or _Batch(self._replica.begin())
-            if not batch.has_room_for(self._queue[0]):
-                break
             more.append(self._queue.popleft())
             batch.add(more[-1])
+            size += more[-1].size
+            transactions += more[-1].transactions
         if self._next is None or not more:
-            return
+            return False
         if any(isinstance(job, NewIncarnation) for job in _jobs(more)):
             self._work_out_anew(self._next)  # nothing may be written under the name that is to be given up (I6)
         else:
             self._do(self._next, more)
+        return self._has_more()
+
+    def _has_more(self) -> bool:
+        return bool(self._queue) and (self._next is None or self._next.has_room_for(self._queue[0]))
 
     def _work_out_anew(self, batch: _Batch) -> None:
         batch.turn.abandon()
         batch.turn, batch.outcomes, batch.failed = self._replica.begin(), [], None
+        batch.operations = sum(waiting.operations for waiting in batch.waiting)
         self._do(batch, batch.waiting)
 
     def _do(self, batch: _Batch, waiting: Iterable[_Waiting]) -> None:
         try:
-            batch.outcomes += self._replica.take(batch.turn, list(_jobs(waiting)), self._clock.now_ms())
+            outcomes = self._replica.take(batch.turn, list(_jobs(waiting)), self._clock.now_ms())
+            batch.outcomes += outcomes
+            batch.operations += sum([one.operations for one in outcomes if isinstance(one, Applied)])
         except Exception:  # our own mistake: logged, and the node lives on
             log.exception("a turn failed, and is dropped")
             batch.failed = TurnFailed()
 
     def next_commit(self) -> Generator[None, None, None] | None:
-        """The commit of what waits, or of clearing away; None where there is nothing to do."""
+        """The commit of what was worked out, or of clearing away; None where there is nothing to do."""
         if self._next is not None and self._replica.is_stale(self._next.turn):
             self._work_out_anew(self._next)
-        self.work_out()
         batch, self._next = self._next, None
         if batch is None and self._replica.mirror.purging and not (self._stuck or self._closing):
             batch = _Batch(self._replica.begin())

@@ -30,8 +30,8 @@ log = logging.getLogger("atoll.disk")
 class Work(Protocol):
     """What is to be committed. In trio's thread, but for the steps of a commit."""
 
-    def work_out(self) -> None:
-        """Work out what waits, while a commit is on its way."""
+    def work_out(self) -> bool:
+        """Work out a piece of what waits, before a commit or while one is on its way; whether there is more."""
 
     def next_commit(self) -> Generator[None, None, None] | None:
         """The next commit, to be done in one thread: it stops once, when only the disk is to be waited for."""
@@ -112,6 +112,8 @@ class _WriterThread:
         while True:
             await self._gather()
             self._woken = trio.Event()
+            while self._work.work_out():
+                await trio.lowlevel.checkpoint()
             self._commit = self._work.next_commit()
             if self._commit is not None:
                 await self._see_through()
@@ -135,11 +137,13 @@ class _WriterThread:
         self._go.release()
         self._put.acquire()
         self._work.idle()
-        await self._woken.wait()
+        await trio.lowlevel.checkpoint()
         while self._commit is not None:
             self._woken = trio.Event()
-            self._work.work_out()
-            await self._woken.wait()
+            if self._work.work_out():
+                await trio.lowlevel.checkpoint()
+            else:
+                await self._woken.wait()
 
     def _hand_back(self) -> None:
         self._commit = None

@@ -13,39 +13,37 @@ import logging
 import math
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
 import trio
 
+from node.committer import Committer
 from node.limits import (
-    ARRIVALS_PER_TURN,
     BACKOFF_MAX_S,
     INTRODUCTION_S,
     LOGGED_MAX,
     MESSAGE_BYTES_LEAST,
+    PIECE_BYTES_MAX,
+    PIECE_TRANSACTIONS_MAX,
     PULLED_MESSAGES_MAX,
-    READ_AT_ONCE,
-    READ_BYTES_AT_ONCE,
     SLOW_CALL_S,
 )
 from node.peer import Peer
 from node.seams import Clock, Transport, Unreachable
 from replication import messages
-from replication.admission import Arrived, LeftOut, Transaction, decode_transaction
+from replication.admission import LeftOut, Transaction
 from replication.errors import PeerError, Refused
 from replication.exchange import claims, find_forks, heads_after, is_behind, lacking
-from replication.limits import BATCH_OPERATIONS_MAX, ORIGINS_MAX
+from replication.limits import ORIGINS_MAX
 from replication.messages import Claim, Digest, Events, Fork, Message, Pull, Received, Refusal
 from replication.origin import region_of
-from replication.replica import Applied, Arrival, Job, NewIncarnation, Outcome, Replica
+from replication.replica import Applied, Arrival, NewIncarnation, Outcome, Replica
 from replication.tables import Head
 from replication.withheld import WithheldTransactions
 
 log = logging.getLogger("atoll.gossip")
-
-Submit = Callable[[Sequence[Job], int], Awaitable[list[Outcome]]]
 
 
 class Gossip:
@@ -54,7 +52,7 @@ class Gossip:
     def __init__(
         self,
         replica: Replica,
-        submit: Submit,
+        committer: Committer,
         transport: Transport,
         clock: Clock,
         entropy: random.Random,
@@ -69,14 +67,13 @@ class Gossip:
         self.forks: dict[tuple[str, int], tuple[Fork, str, str]] = {}
         self.withheld = WithheldTransactions()
         self._replica = replica
-        self._submit = submit
+        self._committer = committer
         self._transport = transport
         self._clock = clock
         self._entropy = entropy
         self._interval_s = interval_s
         self._message_bytes = message_bytes
         self._vectors: dict[str, tuple[str, dict[str, int]]] = {}
-        self._being_read = 0
         self._logged: set[tuple[str, ...]] = set()
 
     async def run(self) -> None:
@@ -106,8 +103,8 @@ class Gossip:
 
     @property
     def is_taking_in(self) -> bool:
-        """Whether events of peers are being read, or fetched."""
-        return self._being_read > 0 or any(peer.is_pulled_from for peer in self.peers)
+        """Whether events of peers are being fetched."""
+        return any(peer.is_pulled_from for peer in self.peers)
 
     def vectors(self) -> dict[str, dict[str, int]]:
         """The newest known vector of every region's node, by origin."""
@@ -137,12 +134,7 @@ class Gossip:
                 ours = self._digest(forks, heads, pull=True, also=self._sees_to(received.sender))
                 return self._encode(Events(ours, transactions) if transactions else ours), True
             case Events(_, transactions):
-                self._being_read += 1
-                try:
-                    arrived = [one async for some in _read(transactions) for one in some]
-                finally:
-                    self._being_read -= 1
-                applied = await self._apply(arrived, trio.Event())
+                applied = await self._apply(transactions)
                 return self._encode(self._after(applied, forks)), True
             case Digest() | Refusal():
                 return self._encode(self._digest(forks)), True
@@ -211,7 +203,8 @@ class Gossip:
         own = digest.heads.get(self._replica.origin)
         if own is not None and own.seq > self._replica.vector.get(self._replica.origin, 0):
             before = self._replica.origin
-            await self._do(NewIncarnation(before, own.seq), 0)
+            with suppress(Refused):
+                await self._committer.submit([NewIncarnation(before, own.seq)])
             if self._replica.origin != before:
                 log.warning(
                     "%s holds %s up to %d, beyond this store: it was rolled back, and goes on as %s",
@@ -241,32 +234,43 @@ class Gossip:
         if region_of(sender) in self._vectors or len(self._vectors) < ORIGINS_MAX - 1:
             self._vectors[region_of(sender)] = (sender, {origin: one.seq for origin, one in digest.heads.items()})
 
-    async def _apply(self, transactions: list[Arrived | LeftOut], submitted: trio.Event) -> Applied:
-        """Have them applied, a turn's worth after the other; `submitted` is set when the last waits for its turn."""
-        events, left_out = 0, []
-        for turn in (turns := list(_turns(transactions))):
-            if turn is turns[-1]:
-                submitted.set()  # who waits for that runs after this turn is submitted
-            size = sum(one.size for one in turn if isinstance(one, Arrived))
-            outcome = await self._do(Arrival(turn), size)
-            if not isinstance(outcome, Applied):
+    async def _apply(self, transactions: Iterable[Transaction]) -> Applied:
+        """Have them applied, piece by piece. All wait for it at once, so that nothing comes between them."""
+        outcomes: list[Outcome] = []
+        waiting, all_told = 0, trio.Event()
+
+        def told(some: list[Outcome]) -> None:
+            outcomes.extend(some)
+            if len(outcomes) == waiting:
+                all_told.set()
+
+        refusal: Refused | None = None
+        for piece, size in _pieces(transactions):
+            try:
+                self._committer.enqueue([Arrival(piece)], size, told)
+            except Refused as reason:
+                refusal = reason
+                break
+            waiting += 1
+        if waiting:
+            await all_told.wait()
+        if refusal is not None:
+            outcomes.append(refusal)
+        return self._sum_up(outcomes)
+
+    def _sum_up(self, outcomes: list[Outcome]) -> Applied:
+        events, left_out = 0, list[LeftOut]()
+        for outcome in outcomes:
+            if isinstance(outcome, Applied):
+                events += outcome.events
+                left_out += outcome.left_out
+            else:
                 self._count("store", str(outcome))
                 left_out.append(LeftOut("", 0, "store", str(outcome)))
-                break
-            events += outcome.events
-            left_out += outcome.left_out
-        submitted.set()
         self.withheld.note(left_out, self._clock.now_ms())
         for one in left_out:
             self._count(one.reason, one.detail, one.origin)
         return Applied(events, tuple(left_out))
-
-    async def _do(self, job: Job, size: int) -> Outcome:
-        try:
-            [outcome] = await self._submit([job], size)
-        except Refused as refusal:
-            return refusal
-        return outcome
 
     def _count(self, reason: str, detail: str, origin: str = "") -> None:
         """Count a refusal; log the first of its kind."""
@@ -316,16 +320,15 @@ class Gossip:
         peer.retry_at = trio.current_time() + delay * self._entropy.uniform(0.5, 1.0)
 
     async def _pull(self, peer: Peer) -> None:
-        """Take in what the peer has more, message by message: while some are stored, the next is fetched and read."""
-        fetched: list[Arrived | LeftOut] = []
+        """Take in what the peer has more, message by message: while some are stored, the next is fetched."""
         heads: Mapping[str, Claim] = claims(self._replica.mirror.heads)
-        room, in_order, stuck = trio.Semaphore(PULLED_MESSAGES_MAX), trio.Event(), False
-        in_order.set()
+        fetched: tuple[Transaction, ...] = ()
+        room, stuck = trio.Semaphore(PULLED_MESSAGES_MAX), False
 
-        async def store(message: list[Arrived | LeftOut], asked: trio.Event, submitted: trio.Event) -> None:
+        async def store(message: tuple[Transaction, ...], asked: trio.Event) -> None:
             nonlocal stuck
             await asked.wait()  # a turn stops this thread, and the peer would have nothing to do meanwhile
-            applied = await self._apply(message, submitted)
+            applied = await self._apply(message)
             # What could not be stored, others build on; what was held already, somebody else is sending.
             stuck = stuck or bool(applied.left_out) or not applied.events
             room.release()
@@ -335,24 +338,21 @@ class Gossip:
                 asked = trio.Event()
                 if fetched:
                     await room.acquire()
-                    await in_order.wait()
                     if stuck:
                         break
-                    in_order = trio.Event()
-                    nursery.start_soon(store, fetched, asked, in_order)
+                    nursery.start_soon(store, fetched, asked)
                 try:
-                    fetched, heads = await self._fetch(peer, heads, asked)
+                    fetched = await self._fetch(peer, heads, asked)
                 except Unreachable:
                     return
                 if not fetched:
                     break
+                heads = heads_after(heads, fetched)
         peer.wake.set()
 
-    async def _fetch(
-        self, peer: Peer, heads: Mapping[str, Claim], asked: trio.Event
-    ) -> tuple[list[Arrived | LeftOut], Mapping[str, Claim]]:
-        """What the peer has beyond these heads, as much as one message holds, and the heads with it; `asked` is set
-        once it knows what we want.
+    async def _fetch(self, peer: Peer, heads: Mapping[str, Claim], asked: trio.Event) -> tuple[Transaction, ...]:
+        """What the peer has beyond these heads, as much as one message holds; `asked` is set once it knows that we
+        want it.
 
         Raises: Unreachable.
         """
@@ -360,12 +360,7 @@ class Gossip:
             received = await self._call(peer, Pull(self._digest(pull=True), heads, peer.byte_limit), asked.set)
         finally:
             asked.set()
-        fetched: list[Arrived | LeftOut] = []
-        if isinstance(received.message, Events):
-            async for some in _read(received.message.transactions):
-                heads = heads_after(heads, some)
-                fetched += some
-        return fetched, heads
+        return received.message.transactions if isinstance(received.message, Events) else ()
 
     async def _push(self, peer: Peer) -> None:
         """Send the peer what it lacks, message by message, as long as that moves it on."""
@@ -421,35 +416,18 @@ class Gossip:
             ended.set()
 
 
-async def _read(transactions: Iterable[Transaction]) -> AsyncIterator[list[Arrived | LeftOut]]:
-    """Read what arrived, letting others have a turn now and then."""
-    some: list[Arrived | LeftOut] = []
+def _pieces(transactions: Iterable[Transaction]) -> Iterator[tuple[list[Transaction], int]]:
+    """What arrived, as much at a time as is worked out before others have a turn; and its bytes."""
+    piece: list[Transaction] = []
     size = 0
     for transaction in transactions:
-        one = decode_transaction(transaction)
-        some.append(one)
-        size += one.size if isinstance(one, Arrived) else 0
-        if len(some) == READ_AT_ONCE or size >= READ_BYTES_AT_ONCE:
-            yield some
-            some, size = [], 0
-            await trio.lowlevel.checkpoint()
-    if some:
-        yield some
-
-
-def _turns(transactions: Iterable[Arrived | LeftOut]) -> Iterator[list[Arrived | LeftOut]]:
-    """What arrived, as much at a time as is to share a commit."""
-    turn: list[Arrived | LeftOut] = []
-    operations = 0
-    for one in transactions:
-        more = one.operations if isinstance(one, Arrived) else 0
-        if turn and (len(turn) == ARRIVALS_PER_TURN or operations + more > BATCH_OPERATIONS_MAX):
-            yield turn
-            turn, operations = [], 0
-        turn.append(one)
-        operations += more
-    if turn:
-        yield turn
+        piece.append(transaction)
+        size += sum([event.size for event in transaction])
+        if len(piece) == PIECE_TRANSACTIONS_MAX or size >= PIECE_BYTES_MAX:
+            yield piece, size
+            piece, size = [], 0
+    if piece:
+        yield piece, size
 
 
 async def _ended_or_silent(peer: Peer, pull: trio.Event) -> None:

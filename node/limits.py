@@ -85,11 +85,10 @@ INTRODUCTION_S = 2.0
 BACKOFF_MAX_S = 5.0
 PULLED_MESSAGES_MAX = 2
 """Messages of a pull that are being stored while the next is fetched."""
-READ_AT_ONCE = 128
-READ_BYTES_AT_ONCE = 64 * 1024
-"""Transactions of a message that are read, and their bytes, before others have a turn."""
-ARRIVALS_PER_TURN = 2_048
-"""Transactions of a message that share a commit."""
+PIECE_TRANSACTIONS_MAX = 128
+PIECE_BYTES_MAX = 64 * 1024
+"""Transactions that are worked out, and their bytes, before others have a turn: what is read of a message is then
+used while the processor has it near."""
 SLOW_CALL_S = 2.0
 """A call to a peer that takes longer makes the messages smaller."""
 MESSAGE_BYTES_LEAST = 4 * 1024

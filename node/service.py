@@ -87,7 +87,7 @@ class Node:
         self._committer = Committer(replica, clock, disk, self._committed, self._idle)
         self.gossip = Gossip(
             replica,
-            self._committer.submit,
+            self._committer,
             transport,
             clock,
             entropy,

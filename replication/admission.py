@@ -51,11 +51,10 @@ class LeftOut(Exception):
 class Arrived(msgspec.Struct, frozen=True, gc=False):
     """A transaction as it was sent, read: right in itself, whatever this store holds.
 
-    Units: `size` in bytes, `operations` as many as are known here.
+    Shape: `operations` counts those that are known here.
     """
 
     entries: tuple[Entry, ...]
-    size: int
     operations: int
 
     @property
@@ -84,7 +83,7 @@ def decode_transaction(transaction: Transaction) -> Arrived | LeftOut:
     except Malformed as error:
         first = entries[0].header if entries else header
         return LeftOut(*(first.dot if first else ("", 0)), "malformed", str(error))
-    return Arrived(tuple(entries), size, operations)
+    return Arrived(tuple(entries), operations)
 
 
 def admit(batch: Batch, arrived: Arrived, cluster: str, max_drift_ms: int, now_ms: int) -> int:

@@ -194,6 +194,19 @@ decode_place = msgspec.msgpack.Decoder(Place).decode
 """Read so much of a header and no more, at a fraction of the cost. Of this store's log: there it was checked."""
 
 
+class _DotFields(msgspec.Struct, array_like=True, gc=False):
+    """The start of a header, up to its event's dot."""
+
+    format: msgspec.Raw
+    flags: msgspec.Raw
+    origin: str
+    seq: int
+
+
+decode_dot = msgspec.msgpack.Decoder(_DotFields).decode
+"""Read which event a header is of, and check no more. Raises: one of `DECODE_ERRORS`."""
+
+
 def decode_vector(entries: Any) -> dict[str, int]:
     """Read a vector: pairs of origin and seq, sorted by origin.
 

@@ -10,13 +10,16 @@ there is no reorder buffer. Source: Demers et al. 1987, "Epidemic algorithms", s
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 
 from crdt.dot import Dot
-from replication.admission import Arrived, LeftOut, Transaction
-from replication.event import MARK_BYTES, Encoded, Entry
-from replication.event_codec import Place, decode_place
-from replication.limits import MESSAGE_TARGET_BYTES
+from replication.admission import Transaction
+from replication.event import MARK_BYTES, Encoded
+from replication.event_codec import Place, decode_dot, decode_place
+from replication.limits import MESSAGE_TARGET_BYTES, SEQ_MAX
 from replication.messages import Claim, Digest, Fork
+from replication.origin import is_origin
+from replication.packing import DECODE_ERRORS
 from replication.queries import missing
 from replication.snapshot import Snapshot
 from replication.tables import Head
@@ -52,19 +55,18 @@ def is_behind(theirs: Digest, heads: Mapping[str, Head | Claim]) -> bool:
     return any(origin not in theirs.heads or theirs.heads[origin].seq < head.seq for origin, head in heads.items())
 
 
-def heads_after(heads: Mapping[str, Claim], transactions: Iterable[Arrived | LeftOut]) -> dict[str, Claim]:
-    """The heads of who holds these, once it has taken the transactions too."""
-    last: dict[str, Entry] = {}
-    for arrived in transactions:
-        if isinstance(arrived, Arrived):
-            entry = arrived.entries[-1]
-            known = last.get(entry.header.origin)
-            if known is None or entry.header.seq > known.header.seq:
-                last[entry.header.origin] = entry
+def heads_after(heads: Mapping[str, Claim], transactions: Iterable[Transaction]) -> dict[str, Claim]:
+    """The heads of who holds these, once it has taken the transactions too: up to one that cannot be read."""
+    last: dict[str, tuple[int, Encoded]] = {}
+    with suppress(*DECODE_ERRORS, IndexError):
+        for transaction in transactions:
+            dot = decode_dot(transaction[-1].header)
+            last[dot.origin] = dot.seq, transaction[-1]
     after = dict(heads)
-    for origin, entry in last.items():
-        if origin not in after or entry.header.seq > after[origin].seq:
-            after[origin] = Claim(entry.header.seq, entry.chain)
+    for origin, (seq, encoded) in last.items():
+        held = after[origin].seq if origin in after else 0
+        if is_origin(origin) and held < seq <= SEQ_MAX:
+            after[origin] = Claim(seq, encoded.chain)
     return after
 
 

@@ -32,13 +32,13 @@ STREAM_ROW_BYTES_MAX = 1024 * 1024
 FIELDS_PER_STREAM_MAX = 60_000
 """Set fields that one stream can number; the row's bound is met long before, except by merging."""
 
-BATCH_COMMANDS_MAX = 4_096
-"""Commands that share one commit."""
+BATCH_TRANSACTIONS_MAX = 4_096
+"""Transactions that share one commit: written here, or arrived."""
 BATCH_BYTES_MAX = 8 * 1024 * 1024
 """Bytes of requests that share one commit; a transaction always fits."""
 
 BATCH_OPERATIONS_MAX = 20_000
-"""Operations that share one commit, beyond those of one transaction: a turn and its rows take up to 8 µs each."""
+"""Operations that share one commit, beyond those of one arrival: a turn and its rows take up to 8 µs each."""
 
 MESSAGE_TARGET_BYTES = 1024 * 1024
 """Where a sender stops adding transactions; one transaction is always sent whole."""

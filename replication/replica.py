@@ -24,9 +24,9 @@ from typing import ClassVar
 
 import lmdb
 
-from crdt.operations import Add, Remove
+from crdt.operations import Add, Operation, Remove
 from replication import tables
-from replication.admission import Arrived, LeftOut, admit
+from replication.admission import Arrived, LeftOut, Transaction, admit, decode_transaction
 from replication.batch import Batch
 from replication.command import Command, Written
 from replication.errors import Refused, StoreFailed, StoreFull, StoreRefused, detached
@@ -46,14 +46,11 @@ SALTS_DRAWN = 64
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """Transactions that a peer sent, read as `admission.decode_transaction` does."""
+    """Transactions as a peer sent them, to be read in the turn: how many operations that is, shows then."""
 
-    transactions: Sequence[Arrived | LeftOut]
+    operations: ClassVar[int] = 0
 
-    @property
-    def operations(self) -> int:
-        """How many there are in all."""
-        return sum([one.operations for one in self.transactions if isinstance(one, Arrived)])
+    transactions: Sequence[Transaction]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +65,11 @@ class NewIncarnation:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What became of an arrival. Shape: `events` counts those that were new."""
+    """What became of an arrival. Shape: `events` counts those that were new, `operations` all that were read."""
 
-    events: int
-    left_out: tuple[LeftOut, ...]
+    events: int = 0
+    left_out: tuple[LeftOut, ...] = ()
+    operations: int = 0
 
 
 Job = Command | Arrival | NewIncarnation
@@ -218,7 +216,8 @@ class Replica:
             assert turn.error is not None
             return [turn.error for _ in jobs]
         with collector_standing_still():
-            _gather(batch, jobs)
+            drafts = [draft for job in jobs if isinstance(job, Command) for draft in job.drafts]
+            _gather(batch, [(draft.stream, draft.operations) for draft in drafts])
             # Whoever learned that it was rolled back must not write under its old name first (I6), nor later, where
             # the new one found no room on the disk.
             if batch.mirror.origin == self._rolled_back:
@@ -275,17 +274,19 @@ class Replica:
                 head = batch.heads.get(origin)
                 if origin == batch.mirror.origin and beyond > (head.seq if head else 0):
                     self._reincarnate(batch)
-                return Applied(0, ())
+                return Applied()
             case Arrival(transactions):
                 return self._apply(batch, transactions, now_ms)
 
-    def _apply(self, batch: Batch, transactions: Sequence[Arrived | LeftOut], now_ms: int) -> Applied:
-        events = 0
-        left_out: list[LeftOut] = []
-        for arrived in transactions:
-            if isinstance(arrived, LeftOut):
-                left_out.append(arrived)
-                continue
+    def _apply(self, batch: Batch, transactions: Sequence[Transaction], now_ms: int) -> Applied:
+        events = operations = 0
+        read = [decode_transaction(transaction) for transaction in transactions]
+        left_out = [one for one in read if isinstance(one, LeftOut)]
+        arrivals = [one for one in read if isinstance(one, Arrived)]
+        entries = [entry for arrived in arrivals for entry in arrived.entries]
+        _gather(batch, [(entry.header.stream, (entry.body and entry.body.operations) or ()) for entry in entries])
+        for arrived in arrivals:
+            operations += arrived.operations
             try:
                 new = admit(batch, arrived, self.meta.cluster, self.max_drift_ms, now_ms)
             except LeftOut as reason:
@@ -296,7 +297,7 @@ class Replica:
             # Our own events, beyond our log: either way, these numbers were used.
             if new and arrived.first.origin == batch.mirror.origin:
                 self._reincarnate(batch)
-        return Applied(events, tuple(left_out))
+        return Applied(events, tuple(left_out), operations)
 
     def _reincarnate(self, batch: Batch) -> None:
         """Take a new incarnation: this node's log was rolled back, and its numbers must not be used again (I6)."""
@@ -356,22 +357,11 @@ def _draw(secret: bytes, purpose: str, name: str, size: int) -> bytes:
     return hashlib.blake2b(pack([purpose, name]), key=secret, digest_size=size).digest()
 
 
-def _gather(batch: Batch, jobs: Sequence[Job]) -> None:
-    """Read at once every row that the jobs will touch: streams, then the elements that those number."""
-    drafts = [draft for job in jobs if isinstance(job, Command) for draft in job.drafts]
-    entries = [
-        entry
-        for job in jobs
-        if isinstance(job, Arrival)
-        for arrived in job.transactions
-        if isinstance(arrived, Arrived)
-        for entry in arrived.entries
-    ]
-    with_sets = batch.prefetch({draft.stream for draft in drafts} | {entry.header.stream for entry in entries})
+def _gather(batch: Batch, changes: Sequence[tuple[str, Sequence[Operation]]]) -> None:
+    """Read at once every row that changes of streams will touch: streams, then the elements that those number."""
+    with_sets = batch.prefetch({stream for stream, _ in changes})
     if not with_sets:
         return
-    changes = [(draft.stream, draft.operations) for draft in drafts]
-    changes += [(entry.header.stream, (entry.body and entry.body.operations) or ()) for entry in entries]
     keys: set[bytes] = set()
     for name, operations in changes:
         if (row := with_sets.get(name)) is not None:

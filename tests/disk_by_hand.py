@@ -17,10 +17,15 @@ class DiskByHand(LocalDisk):
 
     def wake(self) -> None:
         if self.steps is not None:
-            self.work.work_out()
+            self._work_out()
+
+    def _work_out(self) -> None:
+        while self.work.work_out():
+            pass
 
     def begin(self) -> None:
         """Put the next commit's rows."""
+        self._work_out()
         self.steps = self.work.next_commit()
         assert self.steps is not None
         next(self.steps, None)
@@ -35,7 +40,9 @@ class DiskByHand(LocalDisk):
 
     async def close(self) -> None:
         """Do what is left."""
+        self._work_out()
         while (steps := self.work.next_commit()) is not None:
             for _ in steps:
                 pass
             self.work.hand_back()
+            self._work_out()

@@ -11,7 +11,7 @@ from crdt.hybrid_clock import COUNTER_BITS
 from crdt.operations import JSON, Add, Delete, Operation, Remove, Set
 from crdt.reference import resolve
 from crdt.version_vector import VersionVector
-from replication.admission import Transaction, decode_transaction
+from replication.admission import Transaction
 from replication.command import Command, Draft, Written
 from replication.errors import UnknownStream
 from replication.event import Encoded, Header, digest, genesis, meaning
@@ -95,7 +95,7 @@ class Node:
 
     def apply(self, transactions: Iterable[Transaction]) -> Applied:
         """Take in what a peer sent."""
-        [outcome] = self.replica.turn([Arrival([decode_transaction(one) for one in transactions])], self.now_ms)
+        [outcome] = self.replica.turn([Arrival(tuple(transactions))], self.now_ms)
         assert isinstance(outcome, Applied)
         return outcome
 

@@ -77,8 +77,9 @@ class Puts:
 
     # --- what the writer asks for
 
-    def work_out(self) -> None:
+    def work_out(self) -> bool:
         """There is nothing to work out."""
+        return False
 
     def idle(self) -> None:
         """There is nothing that could wait."""

@@ -16,7 +16,6 @@ from node.bench.figure import Figure
 from node.bench.floor import recording, replay, timed
 from node.bench.processes import HOST, atoll, free_port, shows_all_it_has, stand_in, wait_until
 from node.bench.workload import NAME, NOW, fill, open_replica
-from replication.admission import decode_transaction
 from replication.exchange import claims, lacking
 from replication.messages import Digest
 from replication.replica import Arrival
@@ -61,7 +60,7 @@ def _floors(directory: Path) -> tuple[float, float]:
             transactions = lacking(snapshot, held, 1 << 20)
             if not transactions:
                 break
-            target.turn([Arrival([decode_transaction(one) for one in transactions])], NOW)
+            target.turn([Arrival(transactions)], NOW)
             seconds += replay(empty, turns)
             seconds_five += replay(empty_five, list(map(five_rows.spread, turns)))
             turns.clear()

@@ -20,7 +20,6 @@ import trio
 from node.bench.figure import Figure
 from node.bench.processes import HOST, atoll, free_port, wait_until
 from node.bench.workload import NOW, command, open_replica, write
-from replication.admission import decode_transaction
 from replication.exchange import lacking
 from replication.limits import MESSAGE_TARGET_BYTES
 from replication.messages import Digest
@@ -63,7 +62,7 @@ def _prepare(directory: Path, origins: int) -> None:
         with other.read() as snapshot:
             transactions = lacking(snapshot, Digest({}, NOW), MESSAGE_TARGET_BYTES)
         other.close()
-        replica.turn([Arrival([decode_transaction(one) for one in transactions])], NOW)
+        replica.turn([Arrival(transactions)], NOW)
     replica.close()
 
 

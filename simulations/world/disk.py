@@ -7,7 +7,7 @@ part of those pages, whole or torn, and the old meta page; afterwards, all of th
 A machine that died is fenced: whatever of it still runs can commit nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,7 +176,7 @@ class InlineWriter:
     async def run(self) -> None:
         try:
             while True:
-                while (commit := self._work.next_commit()) is not None:
+                while (commit := await self._next_commit()) is not None:
                     worked_out_ms, self._worked_out_ms = max(self._worked_out_ms, self._clock_ms()), 0
                     with closing(commit):
                         next(commit, None)
@@ -190,10 +190,20 @@ class InlineWriter:
         except Crash:
             self._crashed()
 
+    async def _next_commit(self) -> Generator[None, None, None] | None:
+        while self._work_out():
+            await trio.lowlevel.checkpoint()
+        return self._work.next_commit()
+
     async def _wait_for_the_disk(self) -> None:
         with trio.move_on_after(self._delay()):
             while True:
-                await self._woken.wait()
                 self._woken = trio.Event()
-                self._work.work_out()
-                self._worked_out_ms = max(self._worked_out_ms, self._clock_ms())
+                if self._work_out():
+                    await trio.lowlevel.checkpoint()
+                else:
+                    await self._woken.wait()
+
+    def _work_out(self) -> bool:
+        self._worked_out_ms = max(self._worked_out_ms, self._clock_ms())
+        return self._work.work_out()

@@ -12,7 +12,6 @@ import trio
 
 from node.interface.problems import PREFIX
 from node.limits import BODY_BYTES_MAX
-from replication.admission import decode_transaction
 from replication.errors import FIELD_SHOWN_MAX
 from replication.limits import REQUEST_KEPT_MS
 from replication.packing import pack
@@ -344,7 +343,7 @@ CASES = [
 async def prepared(served: Served) -> None:
     """Something to be wrong about."""
     await served.write("users/4", set={"name": "Lisa"}, add={"mail": ["a"]})
-    await served.node.submit([Arrival([decode_transaction((later_event("future", "atoll"),))])])
+    await served.node.submit([Arrival([(later_event("future", "atoll"),)])])
 
 
 def check_problem(response: httpx.Response, case: Case) -> None:

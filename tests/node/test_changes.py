@@ -10,7 +10,6 @@ import pytest
 import trio
 
 from node.limits import EVENT_STREAM_ALIVE_S
-from replication.admission import decode_transaction
 from replication.replica import Arrival
 from replication.tokens import format_token
 from tests.helpers import Node
@@ -123,7 +122,7 @@ async def test_what_a_client_has_reached(workplace: Path, node: Callable[..., No
     us = node("us", cluster="atoll")
     theirs = us.write("s", set={"n": 0}).events[0].dot.origin
     async with serving(workplace / "served") as served:
-        await served.node.submit([Arrival([decode_transaction(one) for one in us.transactions()])])
+        await served.node.submit([Arrival(us.transactions())])
         ours = served.node.replica.origin
         for number in (1, 2, 3):
             await served.write("s", set={"n": number})

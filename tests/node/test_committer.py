@@ -171,7 +171,7 @@ async def test_a_store_that_cannot_be_read_refuses_and_goes_on(eu: Committing) -
 
 async def test_what_waits_is_bounded_and_done_before_the_end(eu: Committing, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("node.committer.WAITING_MAX", 3)
-    monkeypatch.setattr("node.committer.BATCH_COMMANDS_MAX", 2)
+    monkeypatch.setattr("node.committer.BATCH_TRANSACTIONS_MAX", 2)
     eu.write("a")
     eu.disk.begin()
     for name in "bcd":

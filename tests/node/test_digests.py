@@ -8,7 +8,6 @@ import trio
 from node.peer import Peer
 from node.service import Node
 from replication import messages
-from replication.admission import decode_transaction
 from replication.errors import StoreFailed
 from replication.event import Encoded, genesis
 from replication.limits import ORIGINS_MAX
@@ -30,7 +29,7 @@ async def told(node: Node, message: Message, sender: str = STRANGER) -> Message:
 
 async def take(node: Node, *events: Encoded) -> None:
     """Have a node take in events, a transaction each."""
-    [outcome] = await node.submit([Arrival([decode_transaction((event,)) for event in events])])
+    [outcome] = await node.submit([Arrival([(event,) for event in events])])
     assert isinstance(outcome, Applied)
     assert not outcome.left_out
 

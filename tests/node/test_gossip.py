@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from node import gossip
+from node.committer import Done
 from node.interface.status import describe
 from node.limits import MESSAGE_BYTES_LEAST, PULLED_MESSAGES_MAX
 from node.seams import Unreachable
@@ -24,7 +25,7 @@ from replication.exchange import claims, lacking
 from replication.limits import ORIGINS_MAX
 from replication.messages import Claim, Digest, Events, Message, Pull, Refusal
 from replication.packing import pack
-from replication.replica import Arrival
+from replication.replica import Arrival, Turn
 from tests.gossiping import ANSWER_S, Link, World, same, until, value, write
 from tests.helpers import NOW, check_store, operations
 from tests.replication.test_admission import STRANGER, forged
@@ -595,36 +596,41 @@ async def test_nothing_is_stored_before_the_peer_knows_what_is_wanted_next(
         check_store(world.directory / region)
 
 
-@pytest.mark.parametrize(("bound", "value", "least"), [("ARRIVALS_PER_TURN", 3, 10), ("BATCH_OPERATIONS_MAX", 10, 6)])
-async def test_a_message_is_applied_in_turns_that_are_bounded(
-    world: World, monkeypatch: pytest.MonkeyPatch, bound: str, value: int, least: int
+@pytest.mark.parametrize(
+    ("bound", "value", "commits"), [("BATCH_TRANSACTIONS_MAX", 6, 6), ("BATCH_OPERATIONS_MAX", 12, 4)]
+)
+async def test_what_arrives_is_committed_in_turns_that_are_bounded(
+    world: World, monkeypatch: pytest.MonkeyPatch, bound: str, value: int, commits: int
 ) -> None:
-    monkeypatch.setattr(f"node.gossip.{bound}", value)
-    turns: list[Arrival] = []
+    """An arrival's operations count once it is read: so a turn may have those of one piece more than its bound."""
+    for user in ("gossip", "committer"):
+        monkeypatch.setattr(f"node.{user}.PIECE_TRANSACTIONS_MAX", 2)
+    monkeypatch.setattr(f"node.committer.{bound}", value)
     async with world.node("us") as us:
         for number in range(30):
             await write(us, f"s/{number}", set={"n": number, "m": number})
         await us.submit([Command((Draft("s/many", operations(add={"m": [f"{n}" for n in range(20)]})),))])
         async with world.node("eu", "us", ready=False) as eu:
-            submit = eu.gossip._submit
+            turns: list[int] = []
+            commit = eu.replica.commit
 
-            async def watched(jobs: Any, size: int) -> Any:
-                turns.extend(job for job in jobs if isinstance(job, Arrival))
-                return await submit(jobs, size)
+            def watched(turn: Turn) -> Any:
+                assert turn.batch is not None
+                turns.append(turn.batch.mirror.position - turn.base.position)
+                return commit(turn)
 
-            eu.gossip._submit = watched
+            monkeypatch.setattr(eu.replica, "commit", watched)
             await until(lambda: same(us, eu))
             assert not eu.gossip.refusals
-    assert least <= len(turns) <= least + 2, "bounded, and shared"
-    if bound == "ARRIVALS_PER_TURN":
-        assert all(len(turn.transactions) <= value for turn in turns)
-    else:
-        assert all(turn.operations <= value or len(turn.transactions) == 1 for turn in turns)
+    most = value if bound == "BATCH_TRANSACTIONS_MAX" else value // 2 + 2
+    assert max(turns) <= most
+    assert sum(turns) == 31
+    assert commits - 1 <= len(turns) <= commits + 1, "bounded, and shared"
     for region in ("eu", "us"):
         check_store(world.directory / region)
 
 
-async def test_what_arrives_is_read_in_pieces_of_so_many_transactions_or_bytes(
+async def test_what_arrives_is_cut_in_pieces_of_so_many_transactions_or_bytes(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with world.node("us") as us:
@@ -632,33 +638,33 @@ async def test_what_arrives_is_read_in_pieces_of_so_many_transactions_or_bytes(
             await write(us, f"s/{number}", set={"n": "x" * 1_000})
         with us.replica.read() as snapshot:
             sent = lacking(snapshot, Digest({}, NOW), 1 << 20)
-    monkeypatch.setattr("node.gossip.READ_AT_ONCE", 5)
-    assert [len(some) async for some in gossip._read(sent)] == [5, 5, 2]
-    monkeypatch.setattr("node.gossip.READ_BYTES_AT_ONCE", 3_000)
-    assert [len(some) async for some in gossip._read(sent)] == [3, 3, 3, 3]
-    assert [some async for some in gossip._read([])] == []
+    monkeypatch.setattr("node.gossip.PIECE_TRANSACTIONS_MAX", 5)
+    assert [len(piece) for piece, _ in gossip._pieces(sent)] == [5, 5, 2]
+    assert sum(size for _, size in gossip._pieces(sent)) == sum(event.size for one in sent for event in one)
+    monkeypatch.setattr("node.gossip.PIECE_BYTES_MAX", 3_000)
+    assert [len(piece) for piece, _ in gossip._pieces(sent)] == [3, 3, 3, 3]
+    assert list(gossip._pieces([])) == []
 
 
 async def test_messages_of_a_pull_are_stored_beside_each_other_and_in_order(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("node.gossip.ARRIVALS_PER_TURN", 2)
     waiting, most = 0, 0
     async with world.node("us") as us:
         await write_past(us, 60)
         async with world.node("eu", "us", ready=False, message_bytes=2048) as eu:
-            submit = eu.gossip._submit
+            apply = eu.gossip._apply
 
-            async def slow(jobs: Any, size: int) -> Any:
+            async def slow(transactions: Any) -> Any:
                 nonlocal waiting, most
                 waiting += 1
                 most = max(most, waiting)
-                outcomes = await submit(jobs, size)
+                applied = await apply(transactions)
                 await trio.sleep(0.01)
                 waiting -= 1
-                return outcomes
+                return applied
 
-            eu.gossip._submit = slow
+            monkeypatch.setattr(eu.gossip, "_apply", slow)
             await until(lambda: same(us, eu))
             assert not eu.gossip.refusals
     assert most == PULLED_MESSAGES_MAX
@@ -735,19 +741,21 @@ async def test_an_answer_that_is_no_message_is_none(
         nursery.cancel_scope.cancel()
 
 
-async def test_what_builds_on_a_batch_that_could_not_be_stored_is_fetched_again(world: World) -> None:
+async def test_what_builds_on_a_batch_that_could_not_be_stored_is_fetched_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with world.node("us") as us:
         await write_past(us, 60)
         async with world.node("eu", "us", ready=False, message_bytes=1024) as eu:
-            submit, failures = eu.gossip._submit, [3]
+            enqueue, failures = eu._committer.enqueue, [3]
 
-            async def failing(jobs: Any, size: int) -> Any:
+            def failing(jobs: Any, size: int, done: Done) -> Any:
                 if failures[0] and isinstance(jobs[0], Arrival) and eu.replica.vector:
                     failures[0] -= 1
                     raise StoreFailed("a disk that hiccups")
-                return await submit(jobs, size)
+                return enqueue(jobs, size, done)
 
-            eu.gossip._submit = failing
+            monkeypatch.setattr(eu._committer, "enqueue", failing)
             await until(lambda: same(us, eu))
             assert failures == [0]
     for region in ("eu", "us"):

@@ -9,7 +9,6 @@ import pytest
 import trio
 
 from node.interface.routes import ROUTES
-from replication.admission import decode_transaction
 from replication.replica import Arrival
 from replication.tokens import format_token
 from tests.helpers import Node
@@ -74,7 +73,7 @@ async def test_a_writer_is_told_what_it_has_seen_where_its_stream_holds_more(
     us = node("us", cluster="atoll")
     other = us.write("s", set={"n": 1}).events[0].dot
     async with serving(workplace / "served") as served:
-        await served.node.submit([Arrival([decode_transaction(one) for one in us.transactions()])])
+        await served.node.submit([Arrival(us.transactions())])
         first = await served.write("s", {"causal-context": format_token("s", {})}, set={"n": 2})
         origin = served.node.replica.origin
         assert first["context"] == format_token("s", {origin: 1})
@@ -139,7 +138,7 @@ async def test_tokens_in_headers_are_read_however_they_may_be_written(
     us = node("us", cluster="atoll")
     other = format_token("s", {us.write("s", set={"n": 0}).events[0].dot.origin: 1})
     async with serving(workplace / "served") as served:
-        await served.node.submit([Arrival([decode_transaction(one) for one in us.transactions()])])
+        await served.node.submit([Arrival(us.transactions())])
         token = (await served.write("s", set={"n": 1}))["token"]
         ahead = format_token("s", {served.node.replica.origin: 9})
 

@@ -38,7 +38,7 @@ async def test_views_stand_back_while_a_peer_is_asked_for_more_of_what_comes_in_
         assert followed(eu) == len(MANY)
 
 
-async def test_events_of_a_peer_that_are_being_read_are_being_taken_in(world: World) -> None:
+async def test_events_that_a_peer_sent_are_being_taken_in_until_they_are_stored(world: World) -> None:
     async with world.node("us") as us, world.node("eu") as eu:
         await us.submit(MANY)
         digest = Digest(claims(us.replica.mirror.heads), world.clock.now_ms())
@@ -46,12 +46,12 @@ async def test_events_of_a_peer_that_are_being_read_are_being_taken_in(world: Wo
             events = Events(digest, lacking(snapshot, Digest({}, world.clock.now_ms())))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(eu.gossip.answer, messages.encode(events, "atoll", us.replica.origin))
-            taking_in = [eu.gossip.is_taking_in]
+            taking_in = [eu._is_taking_in]
             await trio.lowlevel.checkpoint()
             await trio.lowlevel.checkpoint()
-            taking_in.append(eu.gossip.is_taking_in)
+            taking_in.append(eu._is_taking_in)
             assert not eu.replica.vector
-        taking_in.append(eu.gossip.is_taking_in)
+        taking_in.append(eu._is_taking_in)
         assert taking_in == [False, True, False]
         assert same(us, eu)
 
@@ -167,7 +167,7 @@ async def test_views_do_not_let_more_gather_than_they_follow_at_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "VIEW_GATHER_S", 60.0)
-    monkeypatch.setattr(committer, "BATCH_COMMANDS_MAX", 1)
+    monkeypatch.setattr(committer, "BATCH_TRANSACTIONS_MAX", 1)
     many = [
         Command((Draft(f"users/{number}", operations(set={"n": 1})),)) for number in range(3 * VIEW_EVENTS_A_PIECE)
     ]

@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from replication.admission import Arrived, LeftOut, decode_transaction
+from replication.admission import LeftOut
 from replication.command import Command, Draft
+from replication.event import Encoded
 from replication.event_codec import decode_header
 from replication.exchange import claims, find_forks, heads_after, lacking
-from replication.limits import LEFT_OUT_MAX, LEFT_OUT_RETRY_MS
+from replication.limits import LEFT_OUT_MAX, LEFT_OUT_RETRY_MS, SEQ_MAX
 from replication.messages import Claim, Digest, Withheld
+from replication.packing import pack
 from replication.withheld import WithheldTransactions
 from tests.helpers import NOW, Node, operations
 
@@ -108,15 +110,19 @@ def test_what_is_withheld_is_bounded() -> None:
     assert [one.origin for one in withheld.stated(NOW)] == [one.origin for one in newest[-LEFT_OUT_MAX:]]
 
 
+NO_DOTS = (("nobody", 7), ("us.00000001", -1), ("us.00000001", SEQ_MAX + 1), ("us.00000001", 0))
+
+
 def test_a_pull_goes_on_from_what_it_has_been_given(node: Make) -> None:
     """Heads after transactions are what their receiver states once it holds them, in whatever order they came."""
     eu, us = node("eu"), node("us")
     eu.run(Command((Draft("a", operations(set={"n": 1})), Draft("b", operations(set={"n": 1})))))
     eu.write("a", set={"n": 2})
-    read = [decode_transaction(one) for one in eu.transactions()]
-    given = [one for one in read if isinstance(one, Arrived)]
-    assert heads_after({}, given) == heads_after({}, given[::-1]) == claims(eu.replica.mirror.heads)
-    assert heads_after({}, [*given, LeftOut("us.00000001", 1, "malformed", "")]) == heads_after({}, given)
+    given = eu.transactions()
+    assert heads_after({}, given) == claims(eu.replica.mirror.heads)
+    for junk in ((), (Encoded(b"\xc1", b""),), *[(Encoded(pack([1, 0, *dot]), b""),) for dot in NO_DOTS]):
+        assert heads_after({}, [*given, junk]) == heads_after({}, given)
+    assert heads_after({}, [(), *given]) == {}, "no further than it can be read"
     assert heads_after(claims(eu.replica.mirror.heads), given[:1]) == claims(eu.replica.mirror.heads)
     us.pull_all(eu)
     assert claims(us.replica.mirror.heads) == heads_after({}, given)

@@ -7,7 +7,6 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from replication.admission import decode_transaction
 from replication.command import Command, Draft, Written
 from replication.event_codec import decode_body, decode_header
 from replication.exchange import find_forks, lacking
@@ -75,7 +74,7 @@ def test_a_node_that_was_rolled_back_and_had_no_room_for_its_new_name_writes_not
                 eu.replica.turn([NewIncarnation(old, us.replica.vector[old])], eu.now_ms)
             else:
                 with us.replica.read() as snapshot:
-                    comes_back = [decode_transaction(one) for one in lacking(snapshot, eu.digest())]
+                    comes_back = lacking(snapshot, eu.digest())
                 eu.replica.turn([Arrival(comes_back)], eu.now_ms)
         assert eu.replica.origin == old
         assert eu.write("s", set={"n": 3}).events[0].dot.origin == eu.replica.origin != old

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdt.version_vector import cut
-from replication.admission import decode_transaction
 from replication.command import Command, Draft, Written
 from replication.errors import ConditionFailed, Refused, StoreFailed, StoreFull
 from replication.replica import Arrival, Job, Outcome, Replica, Turn
@@ -51,7 +50,7 @@ def random_turns(rng: random.Random, peer: Node) -> list[list[Job]]:
         peer.now_ms += rng.randint(0, 3)
         peer.write(rng.choice(STREAMS), add={"members": ["a"]}, set={"name": rng.randint(0, 3)})
     for transaction in peer.transactions():
-        theirs += [Arrival([decode_transaction(transaction)])] * rng.choice([1, 1, 2])
+        theirs += [Arrival([transaction])] * rng.choice([1, 1, 2])
     turns: list[list[Job]] = []
     for _ in range(rng.randint(2, 8)):
         turn: list[Job] = [random_command(rng, peer.replica.vector) for _ in range(rng.randint(0, 4))]
