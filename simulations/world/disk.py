@@ -191,19 +191,18 @@ class InlineWriter:
             self._crashed()
 
     async def _next_commit(self) -> Generator[None, None, None] | None:
-        while self._work_out():
-            await trio.lowlevel.checkpoint()
+        await self._work_out()
         return self._work.next_commit()
 
     async def _wait_for_the_disk(self) -> None:
         with trio.move_on_after(self._delay()):
             while True:
+                await self._woken.wait()
                 self._woken = trio.Event()
-                if self._work_out():
-                    await trio.lowlevel.checkpoint()
-                else:
-                    await self._woken.wait()
+                await self._work_out()
+                self._worked_out_ms = max(self._worked_out_ms, self._clock_ms())
 
-    def _work_out(self) -> bool:
-        self._worked_out_ms = max(self._worked_out_ms, self._clock_ms())
-        return self._work.work_out()
+    async def _work_out(self) -> None:
+        """Work out what waits, while others have a turn between its pieces."""
+        while self._work.work_out():
+            await trio.lowlevel.checkpoint()
