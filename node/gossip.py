@@ -422,7 +422,8 @@ def _pieces(transactions: Iterable[Transaction]) -> Iterator[tuple[list[Transact
     size = 0
     for transaction in transactions:
         piece.append(transaction)
-        size += sum([event.size for event in transaction])
+        for event in transaction:
+            size += len(event.header) + len(event.body)
         if len(piece) == PIECE_TRANSACTIONS_MAX or size >= PIECE_BYTES_MAX:
             yield piece, size
             piece, size = [], 0

@@ -26,8 +26,8 @@ from crdt.version_vector import includes
 from replication.batch import Batch
 from replication.errors import Malformed, TooManyOrigins
 from replication.event import MARK_BYTES, Encoded, Entry, Header, genesis
-from replication.event_codec import checked_size, decode_body, decode_header
-from replication.limits import TRANSACTION_BYTES_MAX, TRANSACTION_EVENTS_MAX
+from replication.event_codec import decode_body, decode_header
+from replication.limits import EVENT_BYTES_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_EVENTS_MAX
 from replication.log import append
 from replication.tables import Head
 
@@ -71,7 +71,10 @@ def decode_transaction(transaction: Transaction) -> Arrived | LeftOut:
         if not 1 <= len(transaction) <= TRANSACTION_EVENTS_MAX:
             raise Malformed(f"a transaction has 1 to {TRANSACTION_EVENTS_MAX} events")
         for encoded in transaction:
-            size += checked_size(encoded)
+            one = len(encoded.header) + len(encoded.body)
+            size += one
+            if one > EVENT_BYTES_MAX:
+                raise Malformed(f"an event has {one} bytes; at most {EVENT_BYTES_MAX} are allowed")
             if size > TRANSACTION_BYTES_MAX:
                 raise Malformed(f"a transaction has at most {TRANSACTION_BYTES_MAX} bytes")
             header = decode_header(encoded.header)
@@ -114,12 +117,13 @@ def admit(batch: Batch, arrived: Arrived, cluster: str, max_drift_ms: int, now_m
 
 def _check_shape(entries: list[Entry]) -> None:
     """Whole and in order: one origin and timestamp, consecutive seqs chained to each other, one event a stream."""
+    count = len(entries)
     for place, entry in enumerate(entries):
-        if entry.header.index != place or entry.header.count != len(entries):
+        if entry.header.count != count or entry.header.index != place:
             raise Malformed("a transaction is not whole, or not in order")
-    if len(entries) == 1:
+    if count == 1:
         return
-    if len({entry.header.stream for entry in entries}) != len(entries):
+    if len({entry.header.stream for entry in entries}) != count:
         raise Malformed("a transaction has one event a stream")
     for before, after in pairwise(entries):
         one, header = before.header, after.header

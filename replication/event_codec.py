@@ -30,7 +30,6 @@ from replication.event import (
     SALT_BYTES,
     SET,
     Body,
-    Encoded,
     Header,
     Request,
     Seen,
@@ -39,7 +38,6 @@ from replication.event import (
 )
 from replication.limits import (
     ACTOR_BYTES_MAX,
-    EVENT_BYTES_MAX,
     IDEMPOTENCY_KEY_BYTES_MAX,
     ORIGINS_MAX,
     SEQ_MAX,
@@ -331,11 +329,3 @@ def _decode_operations(operations: list[list[Any]], data: bytes) -> tuple[Operat
 
 def _wrong(what: str) -> Malformed:
     return Malformed(f"an event's {what} has the wrong shape")
-
-
-def checked_size(encoded: Encoded) -> int:
-    """An event's bytes. Raises: Malformed, where those are more than any may have."""
-    size = encoded.size
-    if size > EVENT_BYTES_MAX:
-        raise Malformed(f"an event has {size} bytes; at most {EVENT_BYTES_MAX} are allowed")
-    return size

@@ -267,7 +267,7 @@ def test_what_is_malformed_is_named_by_its_first_event(node: Make) -> None:
 
 def test_sizes_beyond_the_limits_are_refused(node: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     eu = node("eu")
-    monkeypatch.setattr("replication.event_codec.EVENT_BYTES_MAX", 10)
+    monkeypatch.setattr("replication.admission.EVENT_BYTES_MAX", 10)
     assert left_out(eu, (forged(),)) == ["malformed"]
     monkeypatch.undo()
     monkeypatch.setattr("replication.admission.TRANSACTION_BYTES_MAX", 10)

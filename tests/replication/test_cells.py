@@ -106,12 +106,11 @@ def test_elements_with_several_live_additions_lose_the_dead_ones(node: Make) -> 
     assert elements(eu) == 1
 
 
-def test_deleting_and_paging_a_large_set_holds_no_copy_of_it(workplace: Path) -> None:
-    eu = Node(workplace / "eu", "eu")
+def peak_of_paging_and_deleting(eu: Node, members: int) -> int:
+    """Bytes of Python's that are held at most meanwhile."""
     rng = random.Random(1)
-    for _ in range(20):
-        members = {f"{rng.randrange(1 << 60):020}" for _ in range(2_500)}
-        eu.write("s", add={"m": sorted(members)})
+    for _ in range(members // 2_500):
+        eu.write("s", add={"m": sorted({f"{rng.randrange(1 << 60):020}" for _ in range(2_500)})})
     tracemalloc.start()
     try:
         with eu.replica.read() as snapshot:
@@ -120,16 +119,23 @@ def test_deleting_and_paging_a_large_set_holds_no_copy_of_it(workplace: Path) ->
             while start is not None:
                 page, start = page_set(snapshot, row, "m", start, 1_000)
                 counted += len(page)
-            assert counted == row.sets["m"]
+            assert counted == row.sets["m"] == members
             resolve_stream(snapshot, "s")
         eu.write("s", delete=True)
         purge(eu)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < counted * 30, f"{peak} bytes for {counted} members: a copy would take 70 each at least"
     assert elements(eu) == 0
     eu.close()
+    return peak
+
+
+def test_deleting_and_paging_a_large_set_holds_no_copy_of_it(workplace: Path) -> None:
+    """The less of two: Python's own table of names takes two megabytes more at once, whenever it grows."""
+    members = 50_000
+    peak = min(peak_of_paging_and_deleting(Node(workplace / name, "eu"), members) for name in ("first", "second"))
+    assert peak < members * 30, f"{peak} bytes for {members} members: a copy would take 70 each at least"
 
 
 def unknown(body: list[object], **fields: Any) -> Encoded:
