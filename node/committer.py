@@ -1,6 +1,7 @@
 """Group commit: jobs that wait together share one turn, one LMDB transaction and one sync of the disk.
 
 The writer (`node.disk`) asks for commit after commit, each once nobody adds to it: so the batch adapts to the load.
+What clients write goes before what peers sent, of which a commit takes more only while no client waits for it.
 While one is on its way to the disk, the next turn is worked out with what comes in. Where a commit comes to nothing,
 what was worked out on it is worked out again. Between jobs the commits clear away what deletes left behind.
 
@@ -66,6 +67,7 @@ class _Batch:
     size: int = 0
     transactions: int = 0
     operations: int = 0
+    has_writes: bool = False
     failed: Refused | None = None
 
     def has_room_for(self, more: _Waiting) -> bool:
@@ -104,7 +106,8 @@ class Committer:
         self._clock = clock
         self._on_commit = on_commit
         self.idle = on_idle  # the writer calls it
-        self._queue: deque[_Waiting] = deque()
+        self._writes: deque[_Waiting] = deque()
+        self._arrivals: deque[_Waiting] = deque()
         self._next: _Batch | None = None  # worked out, and not on its way yet
         self._committing: _Batch | None = None
         self._closing = False
@@ -114,7 +117,7 @@ class Committer:
     @property
     def waiting(self) -> int:
         """How many requests wait for their commit to begin."""
-        return len(self._queue) + (len(self._next.waiting) if self._next else 0)
+        return len(self._writes) + len(self._arrivals) + (len(self._next.waiting) if self._next else 0)
 
     @property
     def committing(self) -> bool:
@@ -138,15 +141,18 @@ class Committer:
         return outcomes
 
     def enqueue(self, jobs: Sequence[Job], size: int, done: Done) -> _Waiting:
-        """The same for who does not wait: jobs are done, and told of, in the order in which they came.
+        """The same for who does not wait: jobs are done, and told of, in the order in which they came, those of
+        clients before arrivals.
 
         Raises: Overloaded.
         """
         if self._closing or self.waiting >= WAITING_MAX:
             raise Overloaded("this node is shutting down" if self._closing else "too many writes wait")
-        transactions = sum([len(job.transactions) if isinstance(job, Arrival) else 1 for job in jobs])
+        arrived = [len(job.transactions) for job in jobs if isinstance(job, Arrival)]
+        transactions = sum(arrived) + len(jobs) - len(arrived)
         waiting = _Waiting(jobs, size, transactions, sum([job.operations for job in jobs]), done)
-        self._queue.append(waiting)
+        queue = self._arrivals if arrived else self._writes
+        queue.append(waiting)
         self._writer.wake()
         return waiting
 
@@ -160,24 +166,34 @@ class Committer:
 
     def work_out(self) -> bool:
         """Do a piece of what waits in memory; whether the next commit takes more of it."""
-        more: list[_Waiting] = []
-        size = transactions = 0
-        while self._has_more() and size < PIECE_BYTES_MAX and transactions < PIECE_TRANSACTIONS_MAX:
-            batch = self._next = self._next or _Batch(self._replica.begin())
-            more.append(self._queue.popleft())
-            batch.add(more[-1])
-            size += more[-1].size
-            transactions += more[-1].transactions
-        if self._next is None or not more:
-            return False
-        if any(isinstance(job, NewIncarnation) for job in _jobs(more)):
-            self._work_out_anew(self._next)  # nothing may be written under the name that is to be given up (I6)
-        else:
-            self._do(self._next, more)
-        return self._has_more()
+        more = [*self._take(self._writes), *self._take(self._arrivals)]
+        if more:
+            assert self._next is not None
+            if any(isinstance(job, NewIncarnation) for job in _jobs(more)):
+                self._work_out_anew(self._next)  # nothing may be written under the name that is to be given up (I6)
+            else:
+                self._do(self._next, more)
+        return self._takes_from(self._writes) or self._takes_from(self._arrivals)
 
-    def _has_more(self) -> bool:
-        return bool(self._queue) and (self._next is None or self._next.has_room_for(self._queue[0]))
+    def _take(self, queue: deque[_Waiting]) -> Iterator[_Waiting]:
+        """Add a piece of what waits to the next commit."""
+        size = transactions = 0
+        while self._takes_from(queue) and size < PIECE_BYTES_MAX and transactions < PIECE_TRANSACTIONS_MAX:
+            batch = self._next = self._next or _Batch(self._replica.begin())
+            waiting = queue.popleft()
+            batch.add(waiting)
+            batch.has_writes |= queue is self._writes
+            size += waiting.size
+            transactions += waiting.transactions
+            yield waiting
+
+    def _takes_from(self, queue: deque[_Waiting]) -> bool:
+        """Whether the next commit takes more of these. Once a client waits for it, it does not wait for arrivals."""
+        batch = self._next
+        if not queue or batch is None:
+            return bool(queue)
+        must_begin = queue is self._arrivals and batch.has_writes and self._committing is None
+        return not must_begin and batch.has_room_for(queue[0])
 
     def _work_out_anew(self, batch: _Batch) -> None:
         batch.turn.abandon()

@@ -265,7 +265,6 @@ class Gossip:
                 events += outcome.events
                 left_out += outcome.left_out
             else:
-                self._count("store", str(outcome))
                 left_out.append(LeftOut("", 0, "store", str(outcome)))
         self.withheld.note(left_out, self._clock.now_ms())
         for one in left_out:
