@@ -148,10 +148,9 @@ class Committer:
         """
         if self._closing or self.waiting >= WAITING_MAX:
             raise Overloaded("this node is shutting down" if self._closing else "too many writes wait")
-        arrived = [len(job.transactions) for job in jobs if isinstance(job, Arrival)]
-        transactions = sum(arrived) + len(jobs) - len(arrived)
+        transactions = sum([len(job.transactions) if isinstance(job, Arrival) else 1 for job in jobs])
         waiting = _Waiting(jobs, size, transactions, sum([job.operations for job in jobs]), done)
-        queue = self._arrivals if arrived else self._writes
+        queue = self._arrivals if any(isinstance(job, Arrival) for job in jobs) else self._writes
         queue.append(waiting)
         self._writer.wake()
         return waiting

@@ -1,6 +1,7 @@
 """Group commit, with the disk in the test's hand: what is worked out while a commit is on its way."""
 
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from replication.batch import Batch
 from replication.command import Command, Draft, Written
 from replication.errors import StoreFailed, StoreFull
 from replication.limits import PURGE_ROWS_MAX
-from replication.replica import NewIncarnation, Outcome, Replica
+from replication.replica import Arrival, NewIncarnation, Outcome, Replica
 from replication.store import Store
 from tests.disk_by_hand import DiskByHand
 from tests.helpers import NOW, Node, check_store, operations
@@ -167,6 +168,38 @@ async def test_a_store_that_cannot_be_read_refuses_and_goes_on(eu: Committing) -
     eu.disk.begin()
     eu.disk.end()
     assert eu.kinds() == {"a": StoreFailed, "b": Written}
+
+
+def arrivals(workplace: Path, count: int) -> list[Arrival]:
+    """What a peer wrote, a transaction each."""
+    us = Node(workplace / "us", "us")
+    for number in range(count):
+        us.write(f"theirs/{number}", set={"n": number})
+    made = [Arrival([transaction]) for transaction in us.transactions()]
+    us.close()
+    return made
+
+
+async def test_what_clients_write_goes_before_what_arrived_and_does_not_wait_for_more_of_it(
+    eu: Committing, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.committer.PIECE_TRANSACTIONS_MAX", 2)
+    for number, arrival in enumerate(arrivals(workplace, 9)):
+        eu.committer.enqueue([arrival], 100, partial(lambda name, told: eu.told.update({name: told[0]}), f"{number}"))
+    assert eu.committer.work_out()
+    eu.write("a")
+    assert not eu.committer.work_out(), "a client waits, and the disk does not"
+    eu.disk.begin()
+    assert eu.committer.waiting == 7
+    assert eu.committer.work_out(), "the next commit takes arrivals while this one is on its way"
+    eu.write("b")
+    eu.disk.end()
+    assert list(eu.told) == ["0", "1", "a"]
+    eu.disk.begin()
+    eu.disk.end()
+    assert list(eu.told)[3:] == ["2", "3", "b", "4", "5", "6", "7", "8"]
+    assert eu.seqs() == {"a": 1, "b": 2}
+    assert len(eu.replica.vector) == 2
 
 
 async def test_what_waits_is_bounded_and_done_before_the_end(eu: Committing, monkeypatch: pytest.MonkeyPatch) -> None:

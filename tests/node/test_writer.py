@@ -1,6 +1,7 @@
 """When a commit begins: once nobody adds to it."""
 
 from functools import partial
+from typing import Any
 
 import pytest
 import trio
@@ -61,3 +62,39 @@ async def test_a_commit_begins_in_the_end_though_more_and_more_comes(
             while told < 10:
                 us.enqueue([command], 0, tell)
                 await trio.lowlevel.checkpoint()
+
+
+async def test_others_have_a_turn_between_the_pieces_of_a_commit(
+    world: World, commits: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.committer.PIECE_TRANSACTIONS_MAX", 2)
+    rounds, at, told, all_told = 0, list[int](), list[object](), trio.Event()
+
+    async def count() -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            await trio.lowlevel.checkpoint()
+
+    def tell(outcomes: object) -> None:
+        told.append(outcomes)
+        if len(told) == 10:
+            all_told.set()
+
+    async with world.node("us") as us, trio.open_nursery() as nursery:
+        nursery.start_soon(count)
+        take, before = us.replica.take, len(commits)
+
+        def noted(*arguments: Any) -> Any:
+            at.append(rounds)
+            return take(*arguments)
+
+        monkeypatch.setattr(us.replica, "take", noted)
+        for number in range(10):
+            us.enqueue([Command((Draft(f"s/{number}", operations(set={"n": 1})),))], 0, tell)
+        with trio.fail_after(10):
+            await all_told.wait()
+        nursery.cancel_scope.cancel()
+    assert len(at) == 5
+    assert at[-1] - at[0] >= 3, "in rounds of their own, each before or after whoever counts"
+    assert len(commits) == before + 1
