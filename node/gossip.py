@@ -235,7 +235,7 @@ class Gossip:
             self._vectors[region_of(sender)] = (sender, {origin: one.seq for origin, one in digest.heads.items()})
 
     async def _apply(self, transactions: Iterable[Transaction]) -> Applied:
-        """Have them applied, piece by piece. All wait for it at once, so that nothing comes between them."""
+        """Have them applied, piece by piece; all are enqueued at once, so that no other message comes between."""
         outcomes: list[Outcome] = []
         waiting, all_told = 0, trio.Event()
 
