@@ -7,14 +7,13 @@ and contexts that stay within the stream's own events are what makes that exact;
 Source: Almeida et al. 2018, section 7.2 (dot stores).
 """
 
-from collections.abc import Sequence
 from typing import Protocol
 
 from crdt.answer import Answer
 from crdt.dot import Dot
 from crdt.event import Event
 from crdt.observed_remove_set import Additions, added, removed
-from crdt.operations import Add, Delete, Remove, Set
+from crdt.operations import Add, Remove, Set
 from crdt.register import Register, Write, unobserved, written
 from crdt.version_vector import VersionVector
 
@@ -22,8 +21,8 @@ from crdt.version_vector import VersionVector
 class Cells(Protocol):
     """The unresolved state of one stream. A cell that was never written, or has no live entry, is empty."""
 
-    def write(self, event: Event, writes: Sequence[Set]) -> None:
-        """Put the event's writes, each beside those live writes of its register that the context does not cover."""
+    def write(self, event: Event, operation: Set) -> None:
+        """Put the event's write beside those live writes of the register that its context does not cover."""
 
     def additions(self, field: str, element: str) -> Additions: ...
     def put_additions(self, field: str, element: str, additions: Additions) -> None: ...
@@ -33,17 +32,11 @@ class Cells(Protocol):
 
 def fold(cells: Cells, event: Event) -> None:
     """Take in one event. Everything that it observed, and everything that its origin wrote before, came first."""
-    writes = [operation for operation in event.operations if isinstance(operation, Set)]
-    if writes:
-        cells.write(event, writes)
-    if len(writes) < len(event.operations):
-        _fold_others(cells, event)
-
-
-def _fold_others(cells: Cells, event: Event) -> None:
     context, dot = event.context, event.dot
     for operation in event.operations:
-        if isinstance(operation, Add):
+        if isinstance(operation, Set):  # asked one by one: a match statement takes three times as long here
+            cells.write(event, operation)
+        elif isinstance(operation, Add):
             additions = added(cells.additions(operation.field, operation.element), context, dot)
             cells.put_additions(operation.field, operation.element, additions)
         elif isinstance(operation, Remove):
@@ -51,7 +44,7 @@ def _fold_others(cells: Cells, event: Event) -> None:
             left = removed(additions, context)
             if len(left) != len(additions):
                 cells.put_additions(operation.field, operation.element, left)
-        elif isinstance(operation, Delete):
+        else:
             cells.clear(context)
 
 
@@ -62,11 +55,10 @@ class MemoryCells:
         self._registers: dict[str, Register] = {}
         self._sets: dict[str, dict[str, Additions]] = {}
 
-    def write(self, event: Event, writes: Sequence[Set]) -> None:
-        origin, seq = event.dot
-        for one in writes:
-            concurrent = unobserved(self._registers.get(one.field, ()), event.context)
-            self._registers[one.field] = written(concurrent, Write(event.timestamp, origin, seq, one.value))
+    def write(self, event: Event, operation: Set) -> None:
+        concurrent = unobserved(self._registers.get(operation.field, ()), event.context)
+        write = Write(event.timestamp, event.dot.origin, event.dot.seq, operation.value)
+        self._registers[operation.field] = written(concurrent, write)
 
     def additions(self, field: str, element: str) -> Additions:
         return self._sets.get(field, {}).get(element, ())

@@ -4,7 +4,7 @@ from crdt.hybrid_clock import milliseconds
 from replication import tables
 from replication.batch import Batch
 from replication.cells import fold_into
-from replication.event import Body, Entry, Header, meaning
+from replication.event import Body, Entry, Header
 from replication.limits import MILESTONE_EVENTS
 from replication.tables import RequestRow
 
@@ -14,11 +14,10 @@ def append(batch: Batch, entry: Entry) -> None:
     header, body = entry.header, entry.body
     row = batch.stream_to_change(header.stream)
     batch.put_event(entry, row)
-    event = meaning(header, body)
-    if event is None:
+    if body is None or body.operations is None:
         row.opaque = True
     elif not row.opaque:
-        fold_into(batch, header.stream, row, event)
+        fold_into(batch, row, header, body.operations)
     row.vector[header.origin] = header.seq
     row.events += 1
     if header.timestamp < row.created or not row.created:

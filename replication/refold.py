@@ -36,15 +36,16 @@ def refold_opaque(batch: Batch) -> None:
 
 def _refold(batch: Batch, name: str) -> None:
     row = batch.stream_to_change(name)
-    events = list(events_of(batch, row))  # while its vector says where they are
+    entries = list(in_order(batch, row))  # while its vector says where they are
     for key, _ in batch.walk("elements", tables.number_key(row.number), tables.number_key(row.number)):
         batch.put_additions(key, ())
     row.opaque = False
     row.stored, row.conflicts, row.cleared = {}, 0, {}
     row.sets = dict.fromkeys(row.sets, 0)
     vector, row.vector = row.vector, {}
-    for _, dot, event in events:
-        assert event is not None
-        fold_into(batch, name, row, event)
-        row.vector[dot.origin] = dot.seq
+    for header, body in ((entry.header, entry.body) for entry in entries):
+        assert body is not None
+        assert body.operations is not None
+        fold_into(batch, row, header, body.operations)
+        row.vector[header.origin] = header.seq
     row.vector = vector

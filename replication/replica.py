@@ -16,7 +16,7 @@ known again.
 
 import gc
 import hashlib
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +37,7 @@ from replication.packing import pack
 from replication.refold import refold_opaque
 from replication.snapshot import Snapshot, read
 from replication.store import Meta, Mirror, Store
+from replication.tables import StreamRow
 from replication.write import Writer, write
 
 SECRET_BYTES = 32
@@ -217,7 +218,9 @@ class Replica:
             return [turn.error for _ in jobs]
         with collector_standing_still():
             drafts = [draft for job in jobs if isinstance(job, Command) for draft in job.drafts]
-            _gather(batch, [(draft.stream, draft.operations) for draft in drafts])
+            if with_sets := batch.prefetch({draft.stream for draft in drafts}):
+                changes = [(draft.stream, draft.operations) for draft in drafts]
+                batch.prefetch_additions(_element_keys(with_sets, changes))
             # Whoever learned that it was rolled back must not write under its old name first (I6), nor later, where
             # the new one found no room on the disk.
             if batch.mirror.origin == self._rolled_back:
@@ -281,11 +284,15 @@ class Replica:
     def _apply(self, batch: Batch, transactions: Sequence[Transaction], now_ms: int) -> Applied:
         events = operations = 0
         read = [decode_transaction(transaction) for transaction in transactions]
-        left_out = [one for one in read if isinstance(one, LeftOut)]
-        arrivals = [one for one in read if isinstance(one, Arrived)]
-        entries = [entry for arrived in arrivals for entry in arrived.entries]
-        _gather(batch, [(entry.header.stream, (entry.body and entry.body.operations) or ()) for entry in entries])
-        for arrived in arrivals:
+        entries = [entry for one in read if isinstance(one, Arrived) for entry in one.entries]
+        if with_sets := batch.prefetch({entry.header.stream for entry in entries}):
+            changes = [(entry.header.stream, (entry.body and entry.body.operations) or ()) for entry in entries]
+            batch.prefetch_additions(_element_keys(with_sets, changes))
+        left_out: list[LeftOut] = []
+        for arrived in read:
+            if isinstance(arrived, LeftOut):
+                left_out.append(arrived)
+                continue
             operations += arrived.operations
             try:
                 new = admit(batch, arrived, self.meta.cluster, self.max_drift_ms, now_ms)
@@ -357,16 +364,13 @@ def _draw(secret: bytes, purpose: str, name: str, size: int) -> bytes:
     return hashlib.blake2b(pack([purpose, name]), key=secret, digest_size=size).digest()
 
 
-def _gather(batch: Batch, changes: Sequence[tuple[str, Sequence[Operation]]]) -> None:
-    """Read at once every row that changes of streams will touch: streams, then the elements that those number."""
-    with_sets = batch.prefetch({stream for stream, _ in changes})
-    if not with_sets:
-        return
-    keys: set[bytes] = set()
+def _element_keys(
+    with_sets: Mapping[str, StreamRow], changes: Iterable[tuple[str, Sequence[Operation]]]
+) -> Iterator[bytes]:
+    """Those of the element rows that changes of these streams will touch."""
     for name, operations in changes:
         if (row := with_sets.get(name)) is not None:
             for operation in operations:
                 if isinstance(operation, Add | Remove) and operation.field in row.field_numbers:
                     number = row.field_numbers[operation.field]
-                    keys.add(tables.element_key(row.number, number, operation.element))
-    batch.prefetch_additions(keys)
+                    yield tables.element_key(row.number, number, operation.element)

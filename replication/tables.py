@@ -29,7 +29,7 @@ from crdt.observed_remove_set import Additions
 from crdt.operations import JSON, Set
 from crdt.register import Register, Write, written
 from crdt.version_vector import VersionVector
-from replication.event import Encoded, digest
+from replication.event import Encoded, Header, digest
 from replication.packing import pack, unpack_own
 
 STORE_FORMAT = 3
@@ -145,17 +145,17 @@ class StreamRow(msgspec.Struct, gc=False):
             for name, writes in self.stored.items()
         }
 
-    def write(self, event: Event, writes: Sequence[Set]) -> None:
-        """Put the event's writes, each beside those live writes of its register that the context does not cover."""
+    def write(self, event: Event, operation: Set) -> None:
+        """Put the event's write beside those live writes of the register that its context does not cover."""
         origin, seq = event.dot
-        for one in writes:
-            concurrent = self._concurrent(one.field, event.context)
-            self._put_register(one.field, written(concurrent, Write(event.timestamp, origin, seq, one.value)))
+        concurrent = self._concurrent(operation.field, event.context)
+        write = Write(event.timestamp, origin, seq, operation.value)
+        self._put_register(operation.field, written(concurrent, write))
 
-    def overwrite(self, event: Event, writes: Sequence[Set]) -> None:
-        """The same in less time, where the context covers everything that the stream held: as it most often does."""
-        origin, seq = event.dot
-        timestamp, number, stored = event.timestamp, self.numbers.origin_number(origin), self.stored
+    def overwrite(self, header: Header, writes: Sequence[Set]) -> None:
+        """Put an event's writes in the place of all that their registers hold."""
+        timestamp, number, seq = header.timestamp, self.numbers.origin_number(header.origin), header.seq
+        stored = self.stored
         if self.conflicts:
             self.conflicts -= sum([len(stored.get(one.field, ())) > 1 for one in writes])
         for one in writes:

@@ -46,7 +46,7 @@ from replication.admission import admit as admit_once
 from replication.batch import Batch
 from replication.cells import StoredCells, fold_into
 from replication.command import Command
-from replication.event import Entry, Header, meaning
+from replication.event import Entry, Header
 from replication.event_codec import Place, decode_header, decode_place
 from replication.exchange import lacking as lacking_in_full
 from replication.messages import Digest
@@ -246,9 +246,9 @@ def _applied_twice() -> list[Replacement]:
         new = real(batch, arrived, *rest)
         if not new:
             for entry in arrived.entries:
-                event, stream = meaning(entry.header, entry.body), entry.header.stream
-                if event is not None:
-                    fold_into(batch, stream, batch.stream_to_change(stream), event)
+                header, body = entry.header, entry.body
+                if body is not None and body.operations is not None:
+                    fold_into(batch, batch.stream_to_change(header.stream), header, body.operations)
         return new
 
     return [(replication.replica, "admit", admit)]
