@@ -61,7 +61,9 @@ def heads_after(heads: Mapping[str, Claim], transactions: Iterable[Transaction])
     with suppress(*DECODE_ERRORS, IndexError):
         for transaction in transactions:
             dot = decode_dot(transaction[-1].header)
-            last[dot.origin] = dot.seq, transaction[-1]
+            known = last.get(dot.origin)
+            if known is None or dot.seq > known[0]:
+                last[dot.origin] = dot.seq, transaction[-1]
     after = dict(heads)
     for origin, (seq, encoded) in last.items():
         held = after[origin].seq if origin in after else 0

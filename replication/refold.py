@@ -43,9 +43,9 @@ def _refold(batch: Batch, name: str) -> None:
     row.stored, row.conflicts, row.cleared = {}, 0, {}
     row.sets = dict.fromkeys(row.sets, 0)
     vector, row.vector = row.vector, {}
-    for header, body in ((entry.header, entry.body) for entry in entries):
-        assert body is not None
-        assert body.operations is not None
-        fold_into(batch, row, header, body.operations)
-        row.vector[header.origin] = header.seq
+    for entry in entries:
+        assert entry.body is not None
+        assert entry.body.operations is not None
+        fold_into(batch, row, entry.header, entry.body.operations)
+        row.vector[entry.header.origin] = entry.header.seq
     row.vector = vector
