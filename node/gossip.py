@@ -326,7 +326,9 @@ class Gossip:
 
         async def store(message: tuple[Transaction, ...], asked: trio.Event) -> None:
             nonlocal stuck
-            await asked.wait()  # a turn stops this thread, and the peer would have nothing to do meanwhile
+            # A turn stops this thread, and the peer would have nothing to do meanwhile. So messages are enqueued in
+            # order, too: each once the next is asked for, before that is here.
+            await asked.wait()
             applied = await self._apply(message)
             # What could not be stored, others build on; what was held already, somebody else is sending.
             stuck = stuck or bool(applied.left_out) or not applied.events
