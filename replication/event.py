@@ -27,6 +27,7 @@ SET, ADD, REMOVE, DELETE = 1, 2, 3, 4
 COUNTER, FLAG, ERASE, RETIRE, FEATURE = 5, 6, 7, 8, 9
 """Reserved operation numbers: carried, not yet folded."""
 KNOWN_OPERATIONS = frozenset({SET, ADD, REMOVE, DELETE})
+OPERATION_NUMBER_MAX = 0xFFFF
 
 HASH_BYTES = 16
 SALT_BYTES = 16

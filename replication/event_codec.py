@@ -8,7 +8,8 @@ carried along and not folded.
 """
 
 from collections.abc import Iterable
-from typing import Annotated, Any
+from contextlib import suppress
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -26,6 +27,7 @@ from replication.event import (
     KNOWN_OPERATIONS,
     MARK_BYTES,
     OCCURRED_AT_BYTES_MAX,
+    OPERATION_NUMBER_MAX,
     REMOVE,
     SALT_BYTES,
     SET,
@@ -145,7 +147,7 @@ Vector = Annotated[list[tuple[str, Seq]], Meta(max_length=ORIGINS_MAX)]
 Mark = Annotated[bytes, Meta(min_length=MARK_BYTES, max_length=MARK_BYTES)]
 
 
-class _HeaderFields(msgspec.Struct, array_like=True):
+class _HeaderFields(msgspec.Struct, array_like=True, gc=False):
     """A header's shape. What comes after these fields is of a later version, and let be."""
 
     format: Annotated[int, Meta(ge=1, le=255)]
@@ -242,19 +244,43 @@ class _RequestFields(msgspec.Struct, array_like=True, forbid_unknown_fields=True
     held: Vector | None
 
 
-class _BodyFields(msgspec.Struct, array_like=True):
+class _SetFields(msgspec.Struct, array_like=True, forbid_unknown_fields=True, tag=SET, gc=False):
+    field: str
+    value: Any
+
+
+class _ElementsFields(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
+    field: str
+    elements: Annotated[list[str], Meta(min_length=1)]
+
+
+class _AddFields(_ElementsFields, tag=ADD): ...
+
+
+class _RemoveFields(_ElementsFields, tag=REMOVE): ...
+
+
+class _DeleteFields(msgspec.Struct, array_like=True, forbid_unknown_fields=True, tag=DELETE, gc=False): ...
+
+
+_OperationFields = _SetFields | _AddFields | _RemoveFields | _DeleteFields
+_AnyOperation = TypeVar("_AnyOperation")
+
+
+class _BodyFields(msgspec.Struct, Generic[_AnyOperation], array_like=True, gc=False):
     """A body's shape. What comes after these fields is of a later version, and let be."""
 
     salt: Annotated[bytes, Meta(min_length=SALT_BYTES, max_length=SALT_BYTES)]
     key_id: None
-    operations: Annotated[list[list[Any]], Meta(min_length=1)]
+    operations: Annotated[list[_AnyOperation], Meta(min_length=1)]
     actor: str
     request: _RequestFields | None
     occurred_at: str | None
     source: tuple[str, int | str] | None
 
 
-_decode_body_fields = msgspec.msgpack.Decoder(_BodyFields).decode
+_decode_body_fields = msgspec.msgpack.Decoder(_BodyFields[_OperationFields]).decode
+_decode_later_body_fields = msgspec.msgpack.Decoder(_BodyFields[list[Any]]).decode
 
 
 def decode_body(header: Header, data: bytes) -> Body | None:
@@ -266,19 +292,21 @@ def decode_body(header: Header, data: bytes) -> Body | None:
         raise Malformed("a body does not have the hash that its header names")
     if header.format != FORMAT or header.flags:
         return None
+    fields: _BodyFields[_OperationFields] | _BodyFields[list[Any]]
     try:
-        fields = _decode_body_fields(data)
-    except DECODE_ERRORS as error:
-        if _is_under_a_key(data):
-            return None
-        raise Malformed(f"not a body: {error}"[:200]) from None
-    try:
+        try:
+            fields = _decode_body_fields(data)
+            operations: tuple[Operation, ...] | None = _checked_operations(fields.operations, data)
+        except DECODE_ERRORS as error:
+            if _is_under_a_key(data):
+                return None
+            fields, operations = _decode_later_body(data, str(error)), None
         check_text(fields.actor, "actor", ACTOR_BYTES_MAX)
         if fields.occurred_at is not None:
             check_text(fields.occurred_at, "occurred_at", OCCURRED_AT_BYTES_MAX)
         return Body(
             fields.salt,
-            _decode_operations(fields.operations, data),
+            operations,
             fields.actor,
             None if fields.request is None else _checked_request(fields.request),
             fields.occurred_at,
@@ -299,32 +327,38 @@ def _checked_request(fields: _RequestFields) -> Request:
     return Request(fields.key, fields.fingerprint, None if fields.held is None else _checked_vector(fields.held))
 
 
-def _decode_operations(operations: list[list[Any]], data: bytes) -> tuple[Operation, ...] | None:
-    decoded: list[Operation] = []
+def _decode_later_body(data: bytes, why_not: str) -> _BodyFields[list[Any]]:
+    """Read a body with an operation that this version does not know.
+
+    Raises: Malformed, where it has none: then `why_not` says what is wrong with it.
+    """
+    with suppress(*DECODE_ERRORS):
+        fields = _decode_later_body_fields(data)
+        for operation in fields.operations:
+            code = operation[0] if operation else None
+            if type(code) is not int or not 0 <= code <= OPERATION_NUMBER_MAX:
+                raise Malformed("a body's operations: one has no number")
+            if code not in KNOWN_OPERATIONS:
+                return fields
+    raise Malformed(f"not a body: {why_not}"[:200])
+
+
+def _checked_operations(fields: list[_OperationFields], data: bytes) -> tuple[Operation, ...]:
+    operations: list[Operation] = []
     nested = False
-    for operation in operations:
-        code = operation[0] if operation else None
-        if code == SET and type(code) is int and len(operation) == 3:
-            _, field, value = operation
-            decoded.append(Set(field, value))
-            if type(value) is dict or type(value) is list:
+    for one in fields:
+        if isinstance(one, _SetFields):
+            operations.append(Set(one.field, one.value))
+            if type(one.value) is dict or type(one.value) is list:
                 nested = True
-        elif type(code) is not int or not 0 <= code <= 0xFFFF:
-            raise Malformed("a body's operations: one has no number")
-        elif code not in KNOWN_OPERATIONS:
-            return None
-        elif len(operation) != (1 if code == DELETE else 3):
-            raise Malformed("a body's operations: one of a known number has an unknown shape")
-        elif code == DELETE:
-            decoded.append(Delete())
+        elif isinstance(one, _DeleteFields):
+            operations.append(Delete())
         else:
-            kind, elements = Add if code == ADD else Remove, operation[2]
-            if not isinstance(elements, list) or not elements:
-                raise Malformed("a body's operations: one of a known number has an unknown shape")
-            decoded.extend([kind(operation[1], element) for element in elements])
+            kind = Add if isinstance(one, _AddFields) else Remove
+            operations.extend([kind(one.field, element) for element in one.elements])
     if nested:
         unpack(data)  # a value that holds a key twice is no value
-    return check_operations(decoded)
+    return check_operations(operations)
 
 
 def _wrong(what: str) -> Malformed:
