@@ -25,7 +25,7 @@ from crdt.hybrid_clock import milliseconds
 from crdt.version_vector import includes
 from replication.batch import Batch
 from replication.errors import Malformed, TooManyOrigins
-from replication.event import MARK_BYTES, Encoded, Entry, Header, genesis
+from replication.event import MARK_BYTES, Encoded, Entry, Header, digest, genesis
 from replication.event_codec import decode_body, decode_header
 from replication.limits import EVENT_BYTES_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_EVENTS_MAX
 from replication.log import append
@@ -68,21 +68,26 @@ def decode_transaction(transaction: Transaction) -> Arrived | LeftOut:
     header: Header | None = None
     size = operations = 0
     try:
-        if not 1 <= len(transaction) <= TRANSACTION_EVENTS_MAX:
+        count = len(transaction)
+        if not 1 <= count <= TRANSACTION_EVENTS_MAX:
             raise Malformed(f"a transaction has 1 to {TRANSACTION_EVENTS_MAX} events")
         for encoded in transaction:
-            one = len(encoded.header) + len(encoded.body)
+            header_bytes, body_bytes = encoded.header, encoded.body
+            one = len(header_bytes) + len(body_bytes)
             size += one
             if one > EVENT_BYTES_MAX:
                 raise Malformed(f"an event has {one} bytes; at most {EVENT_BYTES_MAX} are allowed")
             if size > TRANSACTION_BYTES_MAX:
                 raise Malformed(f"a transaction has at most {TRANSACTION_BYTES_MAX} bytes")
-            header = decode_header(encoded.header)
-            body = decode_body(header, encoded.body)
-            entries.append(Entry(header, encoded.chain, encoded, body))
+            header = decode_header(header_bytes)
+            if header.count != count or header.index != len(entries):
+                raise Malformed("a transaction is not whole, or not in order")
+            body = decode_body(header, body_bytes)
+            entries.append(Entry(header, digest(header_bytes), encoded, body))
             if body is not None and body.operations is not None:
                 operations += len(body.operations)
-        _check_shape(entries)
+        if count > 1:
+            _check_links(entries)
     except Malformed as error:
         first = entries[0].header if entries else header
         return LeftOut(*(first.dot if first else ("", 0)), "malformed", str(error))
@@ -94,7 +99,7 @@ def admit(batch: Batch, arrived: Arrived, cluster: str, max_drift_ms: int, now_m
 
     Raises: LeftOut, before anything was put.
     """
-    first = arrived.first
+    first = arrived.entries[0].header
     head = batch.heads.get(first.origin)
     if head is not None and first.seq <= head.seq:
         _check_held(batch, arrived)
@@ -115,15 +120,9 @@ def admit(batch: Batch, arrived: Arrived, cluster: str, max_drift_ms: int, now_m
     return len(arrived.entries)
 
 
-def _check_shape(entries: list[Entry]) -> None:
-    """Whole and in order: one origin and timestamp, consecutive seqs chained to each other, one event a stream."""
-    count = len(entries)
-    for place, entry in enumerate(entries):
-        if entry.header.count != count or entry.header.index != place:
-            raise Malformed("a transaction is not whole, or not in order")
-    if count == 1:
-        return
-    if len({entry.header.stream for entry in entries}) != count:
+def _check_links(entries: list[Entry]) -> None:
+    """One origin and timestamp, consecutive seqs chained to each other, one event a stream."""
+    if len({entry.header.stream for entry in entries}) != len(entries):
         raise Malformed("a transaction has one event a stream")
     for before, after in pairwise(entries):
         one, header = before.header, after.header

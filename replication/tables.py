@@ -159,7 +159,7 @@ class StreamRow(msgspec.Struct, gc=False):
         if self.conflicts:
             self.conflicts -= sum([len(stored.get(one.field, ())) > 1 for one in writes])
         for one in writes:
-            stored[one.field] = [(timestamp, number, seq, one.value)]
+            stored[one.field] = ((timestamp, number, seq, one.value),)
 
     def clear_registers(self, context: VersionVector) -> None:
         """Drop every register's live writes that the context covers."""

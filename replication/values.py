@@ -98,7 +98,9 @@ def check_operations(operations: list[Operation]) -> tuple[Operation, ...]:
     for operation in operations:
         cell: str | tuple[str, str] | None
         if isinstance(operation, Set):
-            cell, value = check_text(operation.field, "set", FIELD_BYTES_MAX), operation.value
+            cell, value = operation.field, operation.value
+            if not (cell.isascii() and 0 < len(cell) <= FIELD_BYTES_MAX):  # as most are, at a glance
+                check_text(cell, "set", FIELD_BYTES_MAX)
             if not _is_plain(value):
                 check_value(value, f"set.{cell}")
         elif isinstance(operation, Delete):
