@@ -106,9 +106,14 @@ def admit(batch: Batch, arrived: Arrived, cluster: str, max_drift_ms: int, now_m
         return 0
     try:
         _check_follows(first, head, cluster)
-        timestamps = _check_seen(batch, first) if first.seen else []
-        _check_stamp(first, timestamps, max_drift_ms, now_ms)
-        _check_contexts(batch, arrived)
+        if first.seen:
+            _check_seen(batch, first)
+        due_ms = milliseconds(first.timestamp) - max_drift_ms
+        if due_ms > now_ms:
+            raise _held_back(first, due_ms, max_drift_ms, now_ms)
+        for entry in arrived.entries:
+            if entry.header.context:
+                _check_context(batch, entry.header)
         if head is None:
             batch.check_room_for(first.origin)
     except Malformed as error:
@@ -161,11 +166,8 @@ def _check_follows(first: Header, head: Head | None, cluster: str) -> None:
         raise Malformed("a timestamp is not above that of its origin's previous transaction")
 
 
-def _check_seen(batch: Batch, first: Header) -> list[int]:
-    """The timestamps of what the writer had seen.
-
-    Raises: LeftOut, where that is not held, or differs.
-    """
+def _check_seen(batch: Batch, first: Header) -> None:
+    """That what the writer had seen is held, and was stamped before."""
     timestamps: list[int] = []
     for origin, seq, mark in first.seen:
         if origin == first.origin:
@@ -178,22 +180,17 @@ def _check_seen(batch: Batch, first: Header) -> list[int]:
             raise LeftOut(first.origin, first.seq, "fork", detail)
         head = batch.heads[origin]
         timestamps.append(head.timestamp if head.seq == seq else decode_header(row.encoded.header).timestamp)
-    return timestamps
-
-
-def _check_stamp(first: Header, seen: list[int], max_drift_ms: int, now_ms: int) -> None:
-    if seen and first.timestamp <= max(seen):
+    if first.timestamp <= max(timestamps):
         raise Malformed("a timestamp is not above those of what its writer had seen")
-    due_ms = milliseconds(first.timestamp) - max_drift_ms
-    if due_ms > now_ms:
-        detail = f"stamped {due_ms - now_ms + max_drift_ms} ms ahead of this node's wall clock"
-        raise LeftOut(first.origin, first.seq, "held-back", f"{detail} (limit {max_drift_ms})", due_ms)
 
 
-def _check_contexts(batch: Batch, arrived: Arrived) -> None:
-    for entry in arrived.entries:
-        header = entry.header
-        row = batch.stream(header.stream) if header.context else None
-        if header.context and not includes(row.vector if row else {}, header.context):
-            detail = f"{header.dot} names events of {header.stream!r} that its writer cannot have seen"
-            raise LeftOut(header.origin, header.seq, "uncovered-context", detail)
+def _held_back(first: Header, due_ms: int, max_drift_ms: int, now_ms: int) -> LeftOut:
+    detail = f"stamped {due_ms - now_ms + max_drift_ms} ms ahead of this node's wall clock"
+    return LeftOut(first.origin, first.seq, "held-back", f"{detail} (limit {max_drift_ms})", due_ms)
+
+
+def _check_context(batch: Batch, header: Header) -> None:
+    row = batch.stream(header.stream)
+    if row is None or not includes(row.vector, header.context):
+        detail = f"{header.dot} names events of {header.stream!r} that its writer cannot have seen"
+        raise LeftOut(header.origin, header.seq, "uncovered-context", detail)
