@@ -1,18 +1,18 @@
 """One turn's working state: what the store holds, overlaid with what this turn has changed so far.
 
-Rows are read once, changed in memory, and written at the end: one sorted multi-put a table. Nothing here is
-visible to a reader, or to the memory of the replica, before the commit (I2).
+Rows are read once a piece of the turn, changed in memory, encoded again while they are warm in the processor's
+caches, and put at the end: one sorted multi-put a table. Nothing here is visible to a reader, or to the memory of the
+replica, before the commit (I2).
 
 While the commit before is on its way to the disk, what the store is about to hold is what it holds, overlaid with
 the rows of that commit: so a turn can be worked out meanwhile, and if that commit fails, nobody has seen it.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import cast
 
 import lmdb
 
-from crdt.dot import Dot
 from crdt.observed_remove_set import Additions, removed
 from replication import tables
 from replication.errors import TooManyOrigins
@@ -23,11 +23,12 @@ from replication.limits import (
     PURGE_ROWS_MAX,
     REQUEST_KEPT_MS,
     REQUESTS_PURGED_PER_TURN,
+    SETTLED_ROW_BYTES_MAX,
 )
 from replication.snapshot import Snapshot
 from replication.store import Mirror, Store
 from replication.stream_name import ancestors, parent_of
-from replication.tables import Head, LogRow, RequestRow, StreamRow
+from replication.tables import Head, RequestRow, StreamRow
 
 Rows = dict[str, dict[bytes, bytes | None]]
 """What a commit puts into tables, by key; None where it takes out a row."""
@@ -39,7 +40,7 @@ class Batch(Snapshot):
     """The store as this turn has made it so far.
 
     Shape: `mirror` is this turn's own copy. `below` has the rows of a commit that `transaction` may not see yet;
-    `written` those that this turn has put, once it is flushed.
+    `written` those that this turn has changed: all of them, once it is flushed.
     """
 
     def __init__(
@@ -58,8 +59,7 @@ class Batch(Snapshot):
         self._above: dict[str, list[dict[str, int]]] = {}
         self._additions: dict[bytes, Additions] = {}
         self._changed_additions: set[bytes] = set()
-        self._log: dict[bytes, bytes] = {}
-        self._milestones: dict[bytes, bytes] = {}
+        self._conflicted: dict[str, bool] = {}
         self._requests: dict[bytes, RequestRow] = {}
         self._purges: dict[int, str] = {}
 
@@ -90,16 +90,19 @@ class Batch(Snapshot):
             self._additions[key] = tables.decode_additions(row, self.numbers)
 
     def get(self, table: str, key: bytes) -> bytes | None:
-        below = self._below[table]
-        return below[key] if key in below else super().get(table, key)
+        for rows in (self.written[table], self._below[table]):
+            if key in rows:
+                return rows[key]
+        return super().get(table, key)
 
     def _multi_get(self, table: str, keys: Collection[bytes]) -> list[tuple[bytes, bytes]]:
         """The rows that there are of these keys. In order, they are found where the last one was, or near it."""
-        below = self._below[table]
-        left = [key for key in keys if key not in below]
+        written, below = self.written[table], self._below[table]
+        left = [key for key in keys if key not in written and key not in below]
         found = cast(list[tuple[bytes, bytes]], self.transaction.cursor(db=self.store.dbs[table]).getmulti(left))
         if len(left) < len(keys):
-            found += [(key, row) for key in keys if (row := below.get(key)) is not None]
+            held = [(key, written[key] if key in written else below.get(key)) for key in keys]
+            found += [(key, row) for key, row in held if row is not None]
         return found
 
     def stream(self, name: str) -> StreamRow | None:
@@ -113,11 +116,6 @@ class Batch(Snapshot):
         if name not in self._prefixes:
             self._prefixes[name] = super().prefix(name)
         return self._prefixes[name]
-
-    def event(self, dot: Dot) -> LogRow | None:
-        head = self.heads.get(dot.origin)
-        row = self._log.get(tables.log_key(head.number, dot.seq)) if head else None
-        return super().event(dot) if row is None else tables.decode_log(row)
 
     def additions(self, key: bytes) -> Additions:
         if key not in self._additions:
@@ -153,7 +151,7 @@ class Batch(Snapshot):
         earlier = stream.vector.get(origin, 0)
         if head is None:
             self.numbers.add(number, origin)
-        self._log[tables.log_key(number, seq)] = tables.encode_log(position, earlier, chain, entry.encoded)
+        self.written["log"][tables.log_key(number, seq)] = tables.encode_log(position, earlier, chain, entry.encoded)
         mirror.heads[origin] = Head(number, seq, chain, position, timestamp)
         self._changed_heads.add(origin)
         if timestamp > mirror.clock:
@@ -172,7 +170,7 @@ class Batch(Snapshot):
     def put_milestone(self, row: StreamRow) -> None:
         """Note the stream's vector as it is now: where a walk back through its events may begin."""
         key = tables.milestone_key(row.number, row.events // MILESTONE_EVENTS)
-        self._milestones[key] = tables.encode_vector(row.vector, self.numbers)
+        self.written["milestones"][key] = tables.encode_vector(row.vector, self.numbers)
 
     def put_additions(self, key: bytes, additions: Additions) -> None:
         self._additions[key] = additions
@@ -194,41 +192,56 @@ class Batch(Snapshot):
 
     # --- writing it all
 
+    def settle(self) -> None:
+        """Encode the streams' rows that were changed, and keep no row, once a piece of the turn is done.
+
+        A large one stays as it is, and one that changes often: for the next piece it would be decoded again.
+        """
+        rows = self._rows
+        kept = {name for name in self._changed_rows if (row := rows[name]) and row.size > SETTLED_ROW_BYTES_MAX}
+        self._encode_rows(self._changed_rows - kept)
+        self._rows, self._changed_rows = {name: rows[name] for name in kept}, kept
+
+    def _encode_rows(self, names: Iterable[str]) -> None:
+        written = self.written["streams"]
+        for name in sorted(names):  # as their keys are, and texts are sorted in less time
+            row = self._rows[name]
+            assert row is not None
+            written[tables.stream_key(name)] = tables.encode_stream(row)
+            if (row.conflicts > 0) != row.was_conflicted:
+                self._conflicted[name] = row.conflicts > 0
+
     def flush(self, transaction: lmdb.Transaction, now_ms: int) -> None:
         """Write every change, one sorted multi-put a table, and clear away some of what is dead.
 
         What the turn was worked out on is what the write transaction holds.
         """
         self.transaction, self._below = transaction, self.written
-        self._flush_streams()
-        self._flush_elements()
-        self._put("log", self._log.items())
-        self._put("milestones", self._milestones.items())
-        requests = self._requests.items()
-        self._put("requests", [(key, tables.encode_request(row, self.numbers)) for key, row in requests])
-        self._put("origins", ((tables.origin_key(self.heads[origin].number),
-                               tables.encode_origin(origin, self.heads[origin]))
-                              for origin in self._changed_heads))  # fmt: skip
-        if self._log:
+        self._encode_all()
+        for table, rows in self.written.items():
+            self._put(table, rows)
+        self._put("origins", {tables.origin_key(self.heads[origin].number):
+                              tables.encode_origin(origin, self.heads[origin])
+                              for origin in self._changed_heads})  # fmt: skip
+        for name, conflicted in self._conflicted.items():
+            self._mark_conflicted(name, conflicted)
+        if self._changed_heads:
             self.store.write_counters(self.transaction, self.mirror)
         if self._requests:
             self._expire_requests(now_ms)
         if self.mirror.purging:
             self._purge_some()
 
-    def _flush_streams(self) -> None:
-        rows: list[tuple[bytes, bytes]] = []
-        for name in sorted(self._changed_rows):  # as their keys are, and texts are sorted in less time
-            row = self._rows[name]
-            assert row is not None
-            rows.append((tables.stream_key(name), tables.encode_stream(row)))
-            if (row.conflicts > 0) != row.was_conflicted:
-                self._mark_conflicted(name, row.conflicts > 0)
-        rows.extend(
-            (tables.stream_key(name), tables.encode_vector(self._prefixes[name], self.numbers))
-            for name in self._changed_prefixes
-        )
-        self._put("streams", rows)
+    def _encode_all(self) -> None:
+        written, numbers = self.written, self.numbers
+        self._encode_rows(self._changed_rows)
+        for name in self._changed_prefixes:
+            written["streams"][tables.stream_key(name)] = tables.encode_vector(self._prefixes[name], numbers)
+        for key in self._changed_additions:
+            additions = self._additions[key]
+            written["elements"][key] = tables.encode_additions(additions, numbers) if additions else None
+        for key, request in self._requests.items():
+            written["requests"][key] = tables.encode_request(request, numbers)
 
     def _mark_conflicted(self, name: str, conflicted: bool) -> None:
         if conflicted:
@@ -236,29 +249,26 @@ class Batch(Snapshot):
         else:
             self.transaction.delete(name.encode(), db=self.store.dbs["conflicted"])
 
-    def _flush_elements(self) -> None:
-        kept = ((key, additions) for key in self._changed_additions if (additions := self._additions[key]))
-        self._put("elements", ((key, tables.encode_additions(additions, self.numbers)) for key, additions in kept))
-        for key in sorted(self._changed_additions):
-            if not self._additions[key]:
-                self._take_out("elements", key)
+    def _put(self, table: str, rows: Mapping[bytes, bytes | None]) -> None:
+        kept: list[tuple[bytes, bytes]] = []
+        for key in sorted(rows):
+            if (row := rows[key]) is None:
+                self.transaction.delete(key, db=self.store.dbs[table])
+            else:
+                kept.append((key, row))
+        if kept:
+            self.transaction.cursor(db=self.store.dbs[table]).putmulti(kept)
 
-    def _put(self, table: str, rows: Iterable[tuple[bytes, bytes]]) -> None:
-        ordered = sorted(rows)
-        if ordered:
-            self.transaction.cursor(db=self.store.dbs[table]).putmulti(ordered)
-            if table in self.written:
-                self.written[table].update(ordered)
-
-    def _take_out(self, table: str, key: bytes) -> None:
-        self.transaction.delete(key, db=self.store.dbs[table])
-        self.written[table][key] = None
+    def _change(self, table: str, key: bytes, row: bytes | None) -> None:
+        """Put one row, or take it out, when all else is put."""
+        self._put(table, {key: row})
+        self.written[table][key] = row
 
     def _expire_requests(self, now_ms: int) -> None:
         """Look at a few rows beside one just written: keys are hashes, so over time that is every row."""
         for key, data in list(self._first("requests", next(iter(self._requests)), REQUESTS_PURGED_PER_TURN)):
             if 0 < tables.decode_request(data, self.numbers).at_ms <= now_ms - REQUEST_KEPT_MS:
-                self._take_out("requests", key)
+                self._change("requests", key, None)
 
     def _first(self, table: str, start: bytes, count: int) -> Iterator[tuple[bytes, bytes]]:
         for _, row in zip(range(count), self.walk(table, start), strict=False):
@@ -283,9 +293,9 @@ class Batch(Snapshot):
             additions = tables.decode_additions(data, self.numbers)
             left = removed(additions, stream.cleared)
             if not left:
-                self._take_out("elements", last)
+                self._change("elements", last, None)
             elif len(left) != len(additions):
-                self._put("elements", [(last, tables.encode_additions(left, self.numbers))])
+                self._change("elements", last, tables.encode_additions(left, self.numbers))
         if len(rows) < PURGE_ROWS_MAX:
             self.transaction.delete(number, db=self.store.dbs["purge"])
         else:

@@ -228,7 +228,9 @@ class Replica:
             for job in jobs:
                 if isinstance(job, NewIncarnation):
                     self._do(batch, job, now_ms)
-            return [self._do(batch, job, now_ms) for job in jobs]
+            outcomes = [self._do(batch, job, now_ms) for job in jobs]
+            batch.settle()
+            return outcomes
 
     def is_stale(self, turn: Turn) -> bool:
         """Whether what a turn was worked out on came to nothing."""

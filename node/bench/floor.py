@@ -7,7 +7,7 @@ multi-put a table, a commit where the product had one. Nothing that keeps these 
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
@@ -31,11 +31,10 @@ def recording() -> Iterator[list[Rows]]:
         turns.append([])
         flush(batch, transaction, now_ms)
 
-    def noted_put(batch: Batch, table: str, rows: Iterable[tuple[bytes, bytes]]) -> None:
-        ordered = sorted(rows)
-        if ordered:
+    def noted_put(batch: Batch, table: str, rows: Mapping[bytes, bytes | None]) -> None:
+        if ordered := sorted((key, row) for key, row in rows.items() if row is not None):
             turns[-1].append((table, ordered))
-        put(batch, table, ordered)
+        put(batch, table, rows)
 
     with patch.object(Batch, "flush", noted_flush), patch.object(Batch, "_put", noted_put):
         yield turns
