@@ -68,8 +68,7 @@ def decode_transaction(transaction: Transaction) -> Arrived | LeftOut:
     header: Header | None = None
     size = operations = 0
     try:
-        count = len(transaction)
-        if not 1 <= count <= TRANSACTION_EVENTS_MAX:
+        if not 1 <= len(transaction) <= TRANSACTION_EVENTS_MAX:
             raise Malformed(f"a transaction has 1 to {TRANSACTION_EVENTS_MAX} events")
         for encoded in transaction:
             header_bytes, body_bytes = encoded.header, encoded.body
@@ -80,14 +79,11 @@ def decode_transaction(transaction: Transaction) -> Arrived | LeftOut:
             if size > TRANSACTION_BYTES_MAX:
                 raise Malformed(f"a transaction has at most {TRANSACTION_BYTES_MAX} bytes")
             header = decode_header(header_bytes)
-            if header.count != count or header.index != len(entries):
-                raise Malformed("a transaction is not whole, or not in order")
             body = decode_body(header, body_bytes)
             entries.append(Entry(header, digest(header_bytes), encoded, body))
             if body is not None and body.operations is not None:
                 operations += len(body.operations)
-        if count > 1:
-            _check_links(entries)
+        _check_shape(entries)
     except Malformed as error:
         first = entries[0].header if entries else header
         return LeftOut(*(first.dot if first else ("", 0)), "malformed", str(error))
@@ -108,9 +104,7 @@ def admit(batch: Batch, arrived: Arrived, cluster: str, max_drift_ms: int, now_m
         _check_follows(first, head, cluster)
         if first.seen:
             _check_seen(batch, first)
-        due_ms = milliseconds(first.timestamp) - max_drift_ms
-        if due_ms > now_ms:
-            raise _held_back(first, due_ms, max_drift_ms, now_ms)
+        _check_stamp(first, max_drift_ms, now_ms)
         for entry in arrived.entries:
             if entry.header.context:
                 _check_context(batch, entry.header)
@@ -125,9 +119,15 @@ def admit(batch: Batch, arrived: Arrived, cluster: str, max_drift_ms: int, now_m
     return len(arrived.entries)
 
 
-def _check_links(entries: list[Entry]) -> None:
-    """One origin and timestamp, consecutive seqs chained to each other, one event a stream."""
-    if len({entry.header.stream for entry in entries}) != len(entries):
+def _check_shape(entries: list[Entry]) -> None:
+    """Whole and in order: one origin and timestamp, consecutive seqs chained to each other, one event a stream."""
+    count = len(entries)
+    for place, entry in enumerate(entries):
+        if entry.header.count != count or entry.header.index != place:
+            raise Malformed("a transaction is not whole, or not in order")
+    if count == 1:
+        return
+    if len({entry.header.stream for entry in entries}) != count:
         raise Malformed("a transaction has one event a stream")
     for before, after in pairwise(entries):
         one, header = before.header, after.header
@@ -184,9 +184,11 @@ def _check_seen(batch: Batch, first: Header) -> None:
         raise Malformed("a timestamp is not above those of what its writer had seen")
 
 
-def _held_back(first: Header, due_ms: int, max_drift_ms: int, now_ms: int) -> LeftOut:
-    detail = f"stamped {due_ms - now_ms + max_drift_ms} ms ahead of this node's wall clock"
-    return LeftOut(first.origin, first.seq, "held-back", f"{detail} (limit {max_drift_ms})", due_ms)
+def _check_stamp(first: Header, max_drift_ms: int, now_ms: int) -> None:
+    due_ms = milliseconds(first.timestamp) - max_drift_ms
+    if due_ms > now_ms:
+        detail = f"stamped {due_ms - now_ms + max_drift_ms} ms ahead of this node's wall clock"
+        raise LeftOut(first.origin, first.seq, "held-back", f"{detail} (limit {max_drift_ms})", due_ms)
 
 
 def _check_context(batch: Batch, header: Header) -> None:

@@ -132,7 +132,7 @@ def _clock_restarts() -> list[Replacement]:
 
 
 def _drift_ignored() -> list[Replacement]:
-    return [(replication.admission, "_check_stamp", lambda first, seen, max_drift_ms, now_ms: None)]
+    return [(replication.admission, "_check_stamp", lambda first, max_drift_ms, now_ms: None)]
 
 
 def _sync_later() -> list[Replacement]:
@@ -187,7 +187,7 @@ def _rollback_unnoticed() -> list[Replacement]:
 
 def _seen_unchecked() -> list[Replacement]:
     return [
-        (replication.admission, "_check_seen", lambda batch, first: []),
+        (replication.admission, "_check_seen", lambda batch, first: None),
         (replication.exchange._Reach, "_has", lambda reach, snapshot, origin, seq, mark: True),
     ]
 
@@ -202,7 +202,7 @@ def _transaction_cut() -> list[Replacement]:
         (replication.exchange, "_transactions", transactions),
         (replication.admission, "_check_shape", lambda entries: None),
         (replication.admission, "_check_follows", _follows_within),
-        (replication.admission, "_check_stamp", lambda first, seen, max_drift_ms, now_ms: None),
+        (replication.admission, "_check_stamp", lambda first, max_drift_ms, now_ms: None),
     ]
 
 
