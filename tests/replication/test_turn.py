@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import lmdb
 import pytest
@@ -12,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdt.version_vector import cut
+from replication import batch
 from replication.command import Command, Draft, Written
-from replication.errors import ConditionFailed, Refused, StoreFailed, StoreFull
+from replication.errors import ConditionFailed, Refused, StoreFailed, StoreFull, UnknownStream
+from replication.limits import SETTLED_ROW_BYTES_MAX
 from replication.replica import Arrival, Job, Outcome, Replica, Turn
 from replication.store import Store
 from tests.conftest import MEMORY
@@ -66,7 +69,11 @@ def shown(outcome: Outcome) -> Any:
 
 @given(st.randoms(use_true_random=False))
 def test_turns_that_overlap_leave_what_turns_one_after_another_leave(rng: random.Random) -> None:
-    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as directory:
+    """Whether a piece of a turn leaves rows encoded for the next, as they are, or some so and some so."""
+    with (
+        tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as directory,
+        patch.object(batch, "SETTLED_ROW_BYTES_MAX", rng.choice([0, 200, SETTLED_ROW_BYTES_MAX])),
+    ):
         peer = Node(Path(directory) / "us", "us")
         turns = random_turns(rng, peer)
         one, other = (Node(Path(directory) / name, "eu", seed=7) for name in ("one", "other"))
@@ -144,6 +151,41 @@ def test_what_a_commit_on_its_way_takes_out_is_gone_for_the_next_turn(node: Any)
         pass
     eu.check_answers()
     assert eu.resolved("s").sets == {"m": ("x",)}
+
+
+def test_a_conflict_of_one_piece_that_the_next_settles_is_none(node: Any) -> None:
+    eu = node("eu")
+    eu.write("s", set={"n": 1})
+
+    def one(number: int, **asked: Any) -> Command:
+        return Command((Draft("s", operations(set={"n": number}), **asked),))
+
+    for pieces, conflicted in (
+        ([one(2, context={}), one(3)], 0),
+        ([one(4, context={})], 1),
+        ([one(5), one(6, context={})], 1),
+    ):
+        turn = eu.replica.begin()
+        for piece in pieces:
+            eu.replica.take(turn, [piece], NOW)
+        for _ in eu.replica.commit(turn):
+            pass
+        with eu.replica.read() as snapshot:
+            assert len(list(snapshot.walk("conflicted"))) == conflicted
+    eu.check_answers()
+
+
+def test_what_an_earlier_piece_changed_goes_before_a_commit_on_its_way(node: Any) -> None:
+    eu = node("eu")
+    _, steps = begun(eu, "s", 1)
+    turn = eu.replica.begin()
+    eu.replica.take(turn, [Command((Draft("s", operations(delete=True)),))], NOW)
+    [absent, present] = eu.replica.take(turn, [write("t", 1, absent=("s",)), write("u", 1, present=("s",))], NOW)
+    assert (type(absent), type(present)) == (Written, UnknownStream)
+    next(steps, None)
+    for _ in eu.replica.commit(turn):
+        pass
+    eu.check_answers()
 
 
 @pytest.mark.parametrize(("failure", "error"), [(lmdb.MapFullError, StoreFull), (lmdb.DiskError, StoreFailed)])
