@@ -293,14 +293,16 @@ def decode_body(header: Header, data: bytes) -> Body | None:
     if header.format != FORMAT or header.flags:
         return None
     fields: _BodyFields[_OperationFields] | _BodyFields[list[Any]]
+    operations: tuple[Operation, ...] | None = None
     try:
         try:
             fields = _decode_body_fields(data)
-            operations: tuple[Operation, ...] | None = _checked_operations(fields.operations, data)
         except DECODE_ERRORS as error:
             if _is_under_a_key(data):
                 return None
-            fields, operations = _decode_later_body(data, str(error)), None
+            fields = _decode_later_body(data, str(error))
+        else:
+            operations = _checked_operations(fields.operations, data)
         check_text(fields.actor, "actor", ACTOR_BYTES_MAX)
         if fields.occurred_at is not None:
             check_text(fields.occurred_at, "occurred_at", OCCURRED_AT_BYTES_MAX)
