@@ -29,8 +29,10 @@ TRANSACTION_EVENTS_MAX = 1_000
 TRANSACTION_BYTES_MAX = 2 * 1024 * 1024
 STREAM_ROW_BYTES_MAX = 1024 * 1024
 """Registers and field names of one stream together; a local write past it is refused."""
+PIECE_JOBS_MAX = 128
+"""Jobs of a turn that are done before the rows that they changed are encoded again."""
 SETTLED_ROW_BYTES_MAX = 8 * 1024
-"""A stream's row that is encoded after each piece of a turn; larger ones once a turn."""
+"""A stream's row that is encoded then; larger ones once a turn."""
 FIELDS_PER_STREAM_MAX = 60_000
 """Set fields that one stream can number; the row's bound is met long before, except by merging."""
 

@@ -31,7 +31,7 @@ from replication.batch import Batch
 from replication.command import Command, Written
 from replication.errors import Refused, StoreFailed, StoreFull, StoreRefused, detached
 from replication.event import FEATURE_LEVEL, SALT_BYTES
-from replication.limits import MAP_BYTES, MAX_DRIFT_MS
+from replication.limits import MAP_BYTES, MAX_DRIFT_MS, PIECE_JOBS_MAX
 from replication.origin import is_region
 from replication.packing import pack
 from replication.refold import refold_opaque
@@ -217,10 +217,6 @@ class Replica:
             assert turn.error is not None
             return [turn.error for _ in jobs]
         with collector_standing_still():
-            drafts = [draft for job in jobs if isinstance(job, Command) for draft in job.drafts]
-            if with_sets := batch.prefetch({draft.stream for draft in drafts}):
-                changes = [(draft.stream, draft.operations) for draft in drafts]
-                batch.prefetch_additions(_element_keys(with_sets, changes))
             # Whoever learned that it was rolled back must not write under its old name first (I6), nor later, where
             # the new one found no room on the disk.
             if batch.mirror.origin == self._rolled_back:
@@ -228,9 +224,20 @@ class Replica:
             for job in jobs:
                 if isinstance(job, NewIncarnation):
                     self._do(batch, job, now_ms)
-            outcomes = [self._do(batch, job, now_ms) for job in jobs]
-            batch.settle()
+            outcomes: list[Outcome] = []
+            for start in range(0, len(jobs), PIECE_JOBS_MAX):
+                outcomes += self._take_piece(batch, jobs[start : start + PIECE_JOBS_MAX], now_ms)
             return outcomes
+
+    def _take_piece(self, batch: Batch, jobs: Sequence[Job], now_ms: int) -> list[Outcome]:
+        """Do so many jobs that their rows are near until they are encoded again."""
+        drafts = [draft for job in jobs if isinstance(job, Command) for draft in job.drafts]
+        if with_sets := batch.prefetch({draft.stream for draft in drafts}):
+            changes = [(draft.stream, draft.operations) for draft in drafts]
+            batch.prefetch_additions(_element_keys(with_sets, changes))
+        outcomes = [self._do(batch, job, now_ms) for job in jobs]
+        batch.settle()
+        return outcomes
 
     def is_stale(self, turn: Turn) -> bool:
         """Whether what a turn was worked out on came to nothing."""

@@ -13,10 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdt.version_vector import cut
-from replication import batch
 from replication.command import Command, Draft, Written
 from replication.errors import ConditionFailed, Refused, StoreFailed, StoreFull, UnknownStream
-from replication.limits import SETTLED_ROW_BYTES_MAX
+from replication.limits import PIECE_JOBS_MAX, SETTLED_ROW_BYTES_MAX
 from replication.replica import Arrival, Job, Outcome, Replica, Turn
 from replication.store import Store
 from tests.conftest import MEMORY
@@ -67,34 +66,41 @@ def shown(outcome: Outcome) -> Any:
     return (type(outcome), str(outcome)) if isinstance(outcome, Refused) else outcome
 
 
+def overlapping(rng: random.Random, replica: Replica, turns: list[list[Job]]) -> list[Outcome]:
+    """Do turns, each in pieces and while the commit before is on its way."""
+    outcomes: list[Outcome] = []
+    turn, flying = replica.begin(), NOTHING
+    for jobs in turns:
+        middle = rng.randint(0, len(jobs))
+        outcomes += replica.take(turn, jobs[:middle], NOW)
+        if rng.random() < 0.5:
+            next(flying, None)
+        outcomes += replica.take(turn, jobs[middle:], NOW)
+        next(flying, None)  # the one before is on the disk
+        flying = replica.commit(turn)
+        next(flying)
+        if rng.random() < 0.2:
+            next(flying, None)
+        turn = replica.begin()
+    next(flying, None)
+    turn.abandon()
+    return outcomes
+
+
 @given(st.randoms(use_true_random=False))
 def test_turns_that_overlap_leave_what_turns_one_after_another_leave(rng: random.Random) -> None:
-    """Whether a piece of a turn leaves rows encoded for the next, as they are, or some so and some so."""
-    with (
-        tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as directory,
-        patch.object(batch, "SETTLED_ROW_BYTES_MAX", rng.choice([0, 200, SETTLED_ROW_BYTES_MAX])),
-    ):
+    """Whatever their pieces, and whether one leaves rows encoded for the next, as they are, or some so and some so."""
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as directory:
         peer = Node(Path(directory) / "us", "us")
         turns = random_turns(rng, peer)
         one, other = (Node(Path(directory) / name, "eu", seed=7) for name in ("one", "other"))
-        alone = [shown(outcome) for jobs in turns for outcome in one.replica.turn(jobs, NOW)]
-        overlapping: list[Outcome] = []
-        turn, flying = other.replica.begin(), NOTHING
-        for jobs in turns:
-            middle = rng.randint(0, len(jobs))
-            overlapping += other.replica.take(turn, jobs[:middle], NOW)
-            if rng.random() < 0.5:
-                next(flying, None)
-            overlapping += other.replica.take(turn, jobs[middle:], NOW)
-            next(flying, None)  # the one before is on the disk
-            flying = other.replica.commit(turn)
-            next(flying)
-            if rng.random() < 0.2:
-                next(flying, None)
-            turn = other.replica.begin()
-        next(flying, None)
-        turn.abandon()
-        assert [shown(outcome) for outcome in overlapping] == alone
+        alone = [outcome for jobs in turns for outcome in one.replica.turn(jobs, NOW)]
+        with (
+            patch("replication.replica.PIECE_JOBS_MAX", rng.choice([1, 2, PIECE_JOBS_MAX])),
+            patch("replication.batch.SETTLED_ROW_BYTES_MAX", rng.choice([0, 200, SETTLED_ROW_BYTES_MAX])),
+        ):
+            in_pieces = overlapping(rng, other.replica, turns)
+        assert list(map(shown, in_pieces)) == list(map(shown, alone))
         assert [row for row in other.dump() if row[0] != IDENTITY] == [
             row for row in one.dump() if row[0] != IDENTITY
         ]
