@@ -25,7 +25,7 @@ from crdt.hybrid_clock import milliseconds
 from crdt.version_vector import includes
 from replication.batch import Batch
 from replication.errors import Malformed, TooManyOrigins
-from replication.event import MARK_BYTES, Encoded, Entry, Header, digest, genesis
+from replication.event import MARK_BYTES, Encoded, Entry, Header, genesis
 from replication.event_codec import decode_body, decode_header
 from replication.limits import EVENT_BYTES_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_EVENTS_MAX
 from replication.log import append
@@ -71,16 +71,15 @@ def decode_transaction(transaction: Transaction) -> Arrived | LeftOut:
         if not 1 <= len(transaction) <= TRANSACTION_EVENTS_MAX:
             raise Malformed(f"a transaction has 1 to {TRANSACTION_EVENTS_MAX} events")
         for encoded in transaction:
-            header_bytes, body_bytes = encoded.header, encoded.body
-            one = len(header_bytes) + len(body_bytes)
+            one = encoded.size
             size += one
             if one > EVENT_BYTES_MAX:
                 raise Malformed(f"an event has {one} bytes; at most {EVENT_BYTES_MAX} are allowed")
             if size > TRANSACTION_BYTES_MAX:
                 raise Malformed(f"a transaction has at most {TRANSACTION_BYTES_MAX} bytes")
-            header = decode_header(header_bytes)
-            body = decode_body(header, body_bytes)
-            entries.append(Entry(header, digest(header_bytes), encoded, body))
+            header = decode_header(encoded.header)
+            body = decode_body(header, encoded.body)
+            entries.append(Entry(header, encoded.chain, encoded, body))
             if body is not None and body.operations is not None:
                 operations += len(body.operations)
         _check_shape(entries)
@@ -95,7 +94,7 @@ def admit(batch: Batch, arrived: Arrived, cluster: str, max_drift_ms: int, now_m
 
     Raises: LeftOut, before anything was put.
     """
-    first = arrived.entries[0].header
+    first = arrived.first
     head = batch.heads.get(first.origin)
     if head is not None and first.seq <= head.seq:
         _check_held(batch, arrived)

@@ -29,10 +29,6 @@ TRANSACTION_EVENTS_MAX = 1_000
 TRANSACTION_BYTES_MAX = 2 * 1024 * 1024
 STREAM_ROW_BYTES_MAX = 1024 * 1024
 """Registers and field names of one stream together; a local write past it is refused."""
-PIECE_JOBS_MAX = 128
-"""Jobs of a turn that are done before the rows that they changed are encoded again."""
-SETTLED_ROW_BYTES_MAX = 8 * 1024
-"""A stream's row that is encoded then; larger ones once a turn."""
 FIELDS_PER_STREAM_MAX = 60_000
 """Set fields that one stream can number; the row's bound is met long before, except by merging."""
 
@@ -40,6 +36,11 @@ BATCH_TRANSACTIONS_MAX = 4_096
 """Transactions that share one commit: written here, or arrived."""
 BATCH_BYTES_MAX = 8 * 1024 * 1024
 """Bytes of requests that share one commit; a transaction always fits."""
+
+PIECE_JOBS_MAX = 128
+"""Jobs of a turn that are done before the rows that they changed are encoded again."""
+SETTLED_ROW_BYTES_MAX = 8 * 1024
+"""A stream's row that is encoded then; larger ones once a turn."""
 
 BATCH_OPERATIONS_MAX = 20_000
 """Operations that share one commit, beyond those of one arrival: a turn and its rows take up to 8 µs each."""
